@@ -1,0 +1,21 @@
+"""The registry: one file, one algorithm, one line here."""
+
+from .differential_evolution import DifferentialEvolution as DifferentialEvolution
+from .generalized_annealing import GeneralizedAnnealing as GeneralizedAnnealing
+from .genetic import GeneticAlgorithm as GeneticAlgorithm
+from .parallel_tempering import ParallelTempering as ParallelTempering
+from .particle_swarm import ParticleSwarm as ParticleSwarm
+from .random_search import RandomSearch as RandomSearch
+from .shade import SHADE as SHADE
+from .simulated_annealing import SimulatedAnnealing as SimulatedAnnealing
+
+REGISTRY: dict[str, type] = {
+    "ga": GeneticAlgorithm,
+    "de": DifferentialEvolution,
+    "shade": SHADE,
+    "sa": SimulatedAnnealing,
+    "pt": ParallelTempering,
+    "gsa": GeneralizedAnnealing,
+    "pso": ParticleSwarm,
+    "random": RandomSearch,
+}

@@ -1,0 +1,162 @@
+"""The genetic algorithm (Holland, 1975; Goldberg, 1989), generational with elitism."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .. import tree
+from ..bounds import Bounds
+from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
+from ..operators import crossover, selection
+from ..operators.mutation import mutate
+from ..population import initial
+
+
+class GeneticState(NamedTuple):
+    """State of `GeneticAlgorithm`."""
+
+    population: Population  # (pop, ...) parents
+    fitness: Fitness  # (pop,), +inf before the first tell
+    step: Int[Array, ""]  # generations told
+
+
+class GeneticInfo(NamedTuple):
+    """What a generation of `GeneticAlgorithm` shows."""
+
+    elites: Float[Array, ""]  # share of elites that outlived the generation's offspring
+
+
+@algorithm
+class GeneticAlgorithm:
+    """Genetic algorithm on real vectors, bits and integers.
+
+    Pairs of selected parents are recombined into pairs of children (complementary masks), every
+    child is mutated, and the children replace their parents but for the elites.
+
+    Attributes:
+        selection: `roulette` draws parents with P_i = w_i / sum(w), w_i = f_worst - f_i;
+            `tournament` takes the best of `tournament_size` members drawn with replacement;
+            `truncation` draws from the best `truncation` share.
+        tournament_size: k, at least 1.
+        truncation: share of the population, in (0, 1].
+        crossover: `single_point`, `two_point`, `uniform`, or `arithmetic` (real leaves: the mean
+            of the parents weighted by one U(0, 1) a pair).
+        crossover_rate: p_c, the probability that a pair is recombined rather than copied.
+        mutation: `gaussian` (real leaves), `bit_flip` (bits, integers), `uniform_reset` (within
+            the bounds), or `auto`: gaussian on real leaves, bit_flip on booleans, uniform_reset
+            on integers.
+        mutation_rate: p_m, probability per coordinate; None: 1 / number of coordinates
+            (Mühlenbein, 1992) for a tree of bits and integers, 1 where a leaf is real.
+        mutation_scale: standard deviation of the gaussian mutation.
+        elites: best parents that compete with the offspring for a place.
+        init_scale: standard deviation of the first population around the start; None: uniform in
+            `bounds`. Bits are fair coins and integers uniform in their bounds.
+        bounds: the box searched; None: unbounded. Integers need one.
+        pop_size: members, at least 2.
+
+    Reference: J. H. Holland (1975), "Adaptation in natural and artificial systems"; D. E. Goldberg
+    (1989), "Genetic algorithms in search, optimization and machine learning".
+    """
+
+    selection: Literal["tournament", "roulette", "truncation"] = static("tournament")
+    tournament_size: int = static(2)
+    truncation: float = static(0.5)
+    crossover: Literal["uniform", "single_point", "two_point", "arithmetic"] = static("uniform")
+    crossover_rate: Scalar = within(0.9, 0, 1)
+    mutation: Literal["auto", "gaussian", "bit_flip", "uniform_reset"] = static("auto")
+    mutation_rate: Scalar | None = within(None, 0, 1)
+    mutation_scale: Scalar = within(0.01, 0)
+    elites: int = static(1)
+    init_scale: Scalar | None = within(0.01, 0)
+    bounds: Bounds | None = None
+    pop_size: int = static(32)
+
+    least_members = 2
+
+    def __post_init__(self) -> None:
+        """Check the sizes that no annotation can state."""
+        if self.tournament_size < 1:
+            raise ValueError(f"tournament_size is {self.tournament_size}; expected at least 1")
+        if not 0 < self.truncation <= 1:
+            raise ValueError(f"truncation is {self.truncation}; expected a share in (0, 1]")
+        if not 0 <= self.elites < self.pop_size:
+            raise ValueError(
+                f"elites is {self.elites}; expected 0 to pop_size - 1 = {self.pop_size - 1}"
+            )
+
+    def init(self, key: Key, start: Params) -> GeneticState:
+        """Scatter the population around `start`; see `jaxgfo.init`."""
+        if self.crossover == "arithmetic":
+            tree.require(
+                tree.is_float, start, "arithmetic crossover averages real numbers; use uniform"
+            )
+        population = initial(key, start, self.pop_size, self.init_scale, self.bounds)
+        # A mutation that does not fit the leaves is refused here, not a generation later.
+        jax.eval_shape(self._mutate, key, population)
+        fitness = jnp.full((self.pop_size,), jnp.inf)
+        return GeneticState(population, fitness, jnp.zeros((), jnp.int32))
+
+    def ask(self, key: Key, state: GeneticState) -> tuple[Population, GeneticState]:
+        """Select, recombine, mutate."""
+        select_key, cross_key, mutate_key = jax.random.split(key, 3)
+        pairs = (self.pop_size + 1) // 2
+        parents = self._select(select_key, state.fitness, 2 * pairs)
+        first = tree.take(state.population, parents[:pairs])
+        second = tree.take(state.population, parents[pairs:])
+        children = self._recombine(cross_key, first, second)
+        children = jax.tree.map(lambda x: x[: self.pop_size], children)
+        offspring = self._mutate(mutate_key, children)
+        return tree.where(state.step == 0, state.population, offspring), state
+
+    def tell(
+        self, key: Key, state: GeneticState, population: Population, fitness: Fitness
+    ) -> tuple[GeneticState, GeneticInfo]:
+        """Replace the parents; the best `elites` of them take the places of worse offspring."""
+        elite = jnp.argsort(state.fitness)[: self.elites]
+        worst = jnp.argsort(fitness, descending=True)[: self.elites]
+        # The best elite meets the worst child. Equals lose: a child brings something new.
+        stays = state.fitness[elite] < fitness[worst]
+        row = jnp.where(stays, worst, self.pop_size)
+        survivors = jax.tree.map(
+            lambda new, old: new.at[row].set(old[elite], mode="drop"), population, state.population
+        )
+        fitness = fitness.at[row].set(state.fitness[elite], mode="drop")
+        outlived = jnp.sum(stays).astype(fitness.dtype) / max(self.elites, 1)
+        return GeneticState(survivors, fitness, state.step + 1), GeneticInfo(outlived)
+
+    def _select(self, key: Key, fitness: Fitness, num: int) -> Int[Array, " num"]:
+        if self.selection == "roulette":
+            return selection.roulette(key, fitness, num)
+        if self.selection == "tournament":
+            return selection.tournament(key, fitness, num, self.tournament_size)
+        return selection.truncation(key, fitness, num, self.truncation)
+
+    def _recombine(self, key: Key, first: Population, second: Population) -> Population:
+        mask_key, rate_key = jax.random.split(key)
+        pairs = jax.tree.leaves(first)[0].shape[0]
+        crossed = jax.random.uniform(rate_key, (pairs,)) < self.crossover_rate
+        if self.crossover == "arithmetic":
+            share = jax.random.uniform(mask_key, (pairs,))
+            share = jnp.where(crossed, share, 1.0)
+            a = tree.lift(lambda x, y: _blend(x, y, share), first, second)
+            b = tree.lift(lambda x, y: _blend(y, x, share), first, second)
+            return tree.concatenate(a, b)
+        masks = getattr(crossover, self.crossover)(mask_key, first)
+        masks = jax.tree.map(lambda m: m & tree.rows(crossed, m), masks)
+        return tree.concatenate(
+            tree.select(masks, second, first), tree.select(masks, first, second)
+        )
+
+    def _mutate(self, key: Key, population: Population) -> Population:
+        rate = self.mutation_rate
+        if rate is None:
+            real = any(map(tree.is_float, jax.tree.leaves(population)))
+            rate = 1.0 if real else 1.0 / tree.row_size(population)
+        return mutate(key, population, self.mutation, rate, self.mutation_scale, self.bounds)
+
+
+def _blend(x: Array, y: Array, share: Array) -> Array:
+    weight = tree.rows(share, x).astype(x.dtype)
+    return weight * x + (1 - weight) * y

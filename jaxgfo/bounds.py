@@ -1,0 +1,128 @@
+"""A box around the search space, per leaf, and what happens at its walls."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from . import tree
+from .core import Key, Params, Population
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["lower", "upper"], meta_fields=["mode"]
+)
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """lower <= candidate <= upper, coordinate by coordinate.
+
+    Attributes:
+        lower, upper: a number for all coordinates, or a tree with the structure of the candidate
+            (or a prefix of it) whose leaves broadcast against the candidate's. `None` in place of
+            a leaf leaves it unbounded; infinities leave a side open. Inclusive, for integers too.
+            Rounded to each leaf's dtype.
+        mode: at a wall, `clip` stops, `reflect` bounces, `wrap` enters at the opposite wall.
+
+    Boolean leaves have no walls. Where a side is open, `reflect` bounces off the other one and
+    `wrap` clips.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+
+    lower: Any
+    upper: Any
+    mode: Literal["clip", "reflect", "wrap"] = "clip"
+
+    def __post_init__(self) -> None:
+        """Check the mode, the one field that is never traced."""
+        if self.mode not in ("clip", "reflect", "wrap"):
+            raise ValueError(f"Bounds: mode is {self.mode!r}; choose clip, reflect or wrap")
+
+
+def apply(bounds: Bounds | None, population: Population) -> Population:
+    """`population` brought inside the box; unchanged without bounds."""
+    if bounds is None:
+        return population
+    lower, upper = expand(bounds, population)
+    wall = {"clip": _clip, "reflect": _reflect, "wrap": _wrap}[bounds.mode]
+
+    def leaf(x, low, high):
+        if low is None or high is None or tree.is_bool(x):
+            return x
+        low, high = _wall(low, x), _wall(high, x)
+        # Rounding back to a narrow dtype may step over a wall by one unit: clip there.
+        inside = wall(tree.wide(x), low, high).astype(x.dtype)
+        return jnp.clip(inside, low.astype(x.dtype), high.astype(x.dtype))
+
+    return jax.tree.map(leaf, population, lower, upper)
+
+
+def expand(bounds: Bounds | None, candidate: Params) -> tuple[Params, Params]:
+    """lower and upper with the structure of `candidate`: numbers, arrays, None if unbounded."""
+    unbounded = jax.tree.map(lambda _: None, candidate)
+    if bounds is None:
+        return unbounded, unbounded
+
+    def broadcast(prefix):
+        return jax.tree.map(
+            lambda b, part: jax.tree.map(lambda _: b, part),
+            prefix,
+            candidate,
+            is_leaf=lambda b: b is None,
+        )
+
+    return broadcast(bounds.lower), broadcast(bounds.upper)
+
+
+def draw(key: Key, x: Array, low: Any, high: Any) -> Array:
+    """A leaf like `x` (pop, ...), uniform between its bounds; bits are fair coins without bounds.
+
+    Raises:
+        ValueError: no bounds on a leaf that is not boolean.
+    """
+    if tree.is_bool(x):
+        return jax.random.bernoulli(key, 0.5, x.shape)
+    if low is None or high is None:
+        raise ValueError(
+            f"a uniform draw over a leaf of dtype {x.dtype} and shape {x.shape[1:]} needs bounds: "
+            "pass bounds=Bounds(lower, upper), finite on that leaf"
+        )
+    low, high = _wall(low, x), _wall(high, x)
+    if tree.is_float(x):
+        return (low + jax.random.uniform(key, x.shape, low.dtype) * (high - low)).astype(x.dtype)
+    # randint's upper end is exclusive and must not wrap past the dtype's largest value.
+    top = jnp.asarray(jnp.iinfo(x.dtype).max, x.dtype)
+    return jax.random.randint(key, x.shape, low, jnp.where(high < top, high + 1, top), x.dtype)
+
+
+def _wall(bound: Any, x: Array) -> Array:
+    return jnp.asarray(bound).astype(tree.wide(x).dtype)
+
+
+def _clip(x: Array, low: Array, high: Array) -> Array:
+    return jnp.clip(x, low, high)
+
+
+def _reflect(x: Array, low: Array, high: Array) -> Array:
+    width = high - low
+    period = 2 * width
+    folded = jnp.mod(x - low, jnp.where(width > 0, period, 1))
+    inside = low + jnp.where(folded > width, period - folded, folded)
+    if not tree.is_float(x):
+        return inside
+    bounced = jnp.where(x < low, 2 * low - x, jnp.where(x > high, 2 * high - x, x))
+    return jnp.where(jnp.isfinite(width), inside, bounced)
+
+
+def _wrap(x: Array, low: Array, high: Array) -> Array:
+    if not tree.is_float(x):
+        return low + jnp.mod(x - low, high - low + 1)  # both ends count
+    width = high - low
+    inside = low + jnp.mod(x - low, jnp.where(width > 0, width, 1))
+    # A point already inside stays where it is: the upper wall is not the lower one.
+    inside = jnp.where((x >= low) & (x <= high), x, inside)
+    return jnp.where(jnp.isfinite(width), inside, jnp.clip(x, low, high))

@@ -1,0 +1,206 @@
+"""The one abstraction: an algorithm is a frozen pytree of hyperparameters with init, ask and tell.
+
+An algorithm knows candidates only as pytrees of arrays. The front doors `init`, `ask` and `tell`
+are jitted with the algorithm as a *traced* argument: hyperparameters may change between calls, or
+be swept with `jax.vmap`, without compiling again; fields marked `static` are part of the compile
+key. Fitness is minimised.
+"""
+
+import dataclasses
+import functools
+import typing
+from typing import Any, Literal, Protocol, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num, PyTree
+
+Params = PyTree[Any]  # one candidate: arrays of any shape; a flat vector is the one-leaf case
+Population = PyTree[Any]  # pop_size candidates: every leaf has a leading axis of length pop_size
+Fitness = Float[Array, " pop"]  # minimised; +inf marks an evaluation that failed
+Scalar = float | int | np.number | np.ndarray | Array  # a traced hyperparameter
+Key = Array  # a typed key (`jax.random.key`) or a raw one (`jax.random.PRNGKey`)
+
+State = TypeVar("State")
+Info = TypeVar("Info")
+
+
+class Algorithm(Protocol[State, Info]):
+    """What every search algorithm offers; see CONTRIBUTING for a skeleton."""
+
+    @property
+    def pop_size(self) -> int:
+        """Candidates in one population."""
+        ...
+
+    def init(self, key: Key, start: Params) -> State:
+        """The state before the first generation; row 0 of the first population is `start`."""
+        ...
+
+    def ask(self, key: Key, state: State) -> tuple[Population, State]:
+        """The candidates to evaluate next; the first call returns the initial population."""
+        ...
+
+    def tell(
+        self, key: Key, state: State, population: Population, fitness: Fitness
+    ) -> tuple[State, Info]:
+        """Learn from the fitness (pop,) of the population that `ask` returned."""
+        ...
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A field that shapes the compiled program (a size, a choice): part of the compile key."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+def within(default: Any, low: float, high: float = float("inf")) -> Any:
+    """A traced hyperparameter with a legal range [low, high], checked when it is a plain number."""
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(static, within))
+def algorithm(cls: type) -> Any:
+    """Make `cls` a frozen, keyword-only dataclass that is a pytree of its hyperparameters.
+
+    Plain fields are traced leaves. `static()` fields are the compile key, and a static field
+    annotated `Literal[...]` accepts those values only. A class attribute `least_members`
+    bounds `pop_size` from below.
+
+    Raises (on construction):
+        ValueError: a static choice, `pop_size` or a plain number outside its legal range.
+    """
+    own_check = cls.__dict__.get("__post_init__")
+
+    def __post_init__(self: Any) -> None:
+        _check_fields(self)
+        if own_check is not None:
+            own_check(self)
+
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    fields = dataclasses.fields(cls)
+    meta = [f.name for f in fields if f.metadata.get("static")]
+    data = [f.name for f in fields if not f.metadata.get("static")]
+    return jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=meta)
+
+
+@functools.cache
+def choices(cls: type) -> dict[str, tuple[Any, ...]]:
+    """The legal values of every `Literal` field of an algorithm class."""
+    hints = typing.get_type_hints(cls)
+    return {n: typing.get_args(h) for n, h in hints.items() if typing.get_origin(h) is Literal}
+
+
+def _check_fields(self: Any) -> None:
+    name = type(self).__name__
+    for field, allowed in choices(type(self)).items():
+        value = getattr(self, field)
+        if value not in allowed:
+            listed = ", ".join(map(repr, allowed))
+            raise ValueError(f"{name}: {field} is {value!r}; choose one of {listed}")
+    least = getattr(type(self), "least_members", 1)
+    pop_size = getattr(self, "pop_size", least)
+    if not isinstance(pop_size, int | np.integer) or isinstance(pop_size, bool):
+        raise ValueError(f"{name}: pop_size is {pop_size!r}; expected an integer")
+    if pop_size < least:
+        raise ValueError(f"{name}: pop_size is {pop_size}, but it needs at least {least} members")
+    for f in dataclasses.fields(self):
+        value = getattr(self, f.name)
+        if "range" in f.metadata and isinstance(value, int | float | np.number):
+            low, high = f.metadata["range"]
+            if not low <= value <= high:
+                raise ValueError(
+                    f"{name}: {f.name} is {value}; expected a number in [{low}, {high}]"
+                )
+
+
+def init(algorithm: Algorithm[State, Any], key: Key, start: Params) -> State:
+    """The state of `algorithm` before its first generation.
+
+    Args:
+        start: the candidate to begin from; leaves of any shape. Row 0 of the first population.
+
+    Raises:
+        ValueError: `start` has no coordinates, or a leaf of a dtype the algorithm cannot move.
+    """
+    return _init(_strong(algorithm), key, start)
+
+
+def ask(algorithm: Algorithm[State, Any], key: Key, state: State) -> tuple[Population, State]:
+    """The next population, every leaf (pop, ...), and the state to hand to `tell`."""
+    return _ask(_strong(algorithm), key, state)
+
+
+def tell(
+    algorithm: Algorithm[State, Info],
+    key: Key,
+    state: State,
+    population: Population,
+    fitness: Num[Array, " pop"] | np.ndarray | list,
+) -> tuple[State, Info]:
+    """The state after learning the fitness (pop,) of `population`, and what a person wants to see.
+
+    Fitness is minimised; NaN counts as +inf, a failed evaluation. The old state is donated: its
+    buffers are reused, so keep only the returned one.
+
+    Raises:
+        ValueError: fitness or population not of `pop_size` members.
+    """
+    shape, size = np.shape(fitness), algorithm.pop_size
+    if shape != (size,):
+        raise ValueError(f"fitness has shape {shape}, but pop_size is {size}")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(population):
+        if np.shape(leaf)[:1] != (size,):
+            where = jax.tree_util.keystr(path) or "the array"
+            raise ValueError(
+                f"population: {where} has shape {np.shape(leaf)}, but pop_size is {size}; "
+                "expected the population that ask returned"
+            )
+    return _tell(_strong(algorithm), key, state, population, jnp.asarray(fitness))
+
+
+def no_nan(fitness: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Fitness in the default float dtype, with NaN (a failed evaluation) as +inf."""
+    fitness = fitness.astype(jnp.result_type(float))
+    return jnp.where(jnp.isnan(fitness), jnp.inf, fitness)
+
+
+@jax.jit
+def _init(algorithm, key, start):
+    start = _strongly_typed(jax.tree.map(jnp.asarray, start))
+    if not sum(leaf.size for leaf in jax.tree.leaves(start)):
+        raise ValueError("start has no coordinates: there is nothing to search")
+    return _strongly_typed(algorithm.init(key, start))
+
+
+@jax.jit
+def _ask(algorithm, key, state):
+    return _strongly_typed(algorithm.ask(key, state))
+
+
+@functools.partial(jax.jit, donate_argnames="state")
+def _tell(algorithm, key, state, population, fitness):
+    return _strongly_typed(algorithm.tell(key, state, population, no_nan(fitness)))
+
+
+def _strongly_typed(values: Any) -> Any:
+    # A leaf made from a plain number is weakly typed; were it to become strong a generation
+    # later, ask and tell would compile twice.
+    def leaf(x):
+        weak = getattr(jax.typeof(x), "weak_type", False)
+        return jax.lax.convert_element_type(x, x.dtype) if weak else x
+
+    return jax.tree.map(leaf, values)
+
+
+def _strong(algorithm: Any) -> Any:
+    # Plain numbers would enter jit weakly typed and 1 as an integer: one dtype, one compilation.
+    number = np.dtype(jnp.result_type(float)).type
+    plain = {
+        f.name: number(value)
+        for f in dataclasses.fields(algorithm)
+        if not f.metadata.get("static")
+        and isinstance(value := getattr(algorithm, f.name), int | float | np.number)
+    }
+    return dataclasses.replace(algorithm, **plain) if plain else algorithm

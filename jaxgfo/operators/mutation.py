@@ -1,0 +1,106 @@
+"""Small random changes of a population, coordinate by coordinate, each with probability `rate`."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .. import bounds as box
+from .. import tree
+from ..bounds import Bounds
+from ..core import Key, Population, Scalar
+
+
+def mutate(
+    key: Key,
+    population: Population,
+    kind: str,
+    rate: Scalar,
+    scale: Scalar,
+    bounds: Bounds | None,
+) -> Population:
+    """`population` (pop, ...) with every coordinate changed with probability `rate`.
+
+    gaussian: x + scale * N(0, 1), real leaves. bit_flip: a boolean is negated; one bit of an
+    integer, counted from its lower bound, is flipped among those its bounds leave room for.
+    uniform_reset: a fresh uniform draw from the bounds (a fair coin for bits). auto: gaussian on
+    real leaves, bit_flip on booleans, uniform_reset on integers.
+
+    Raises:
+        ValueError: a leaf whose dtype the mutation does not fit, or bounds missing where needed.
+    """
+    if kind == "gaussian":
+        tree.require(tree.is_float, population, "gaussian mutation moves real numbers")
+    if kind == "bit_flip":
+        tree.require(
+            lambda x: not tree.is_float(x), population, "bit_flip mutation needs bits or integers"
+        )
+    lower, upper = box.expand(bounds, population)
+
+    def leaf(key, x, low, high):
+        hit_key, key = jax.random.split(key)
+        hit = jax.random.uniform(hit_key, x.shape, jnp.float32) < jnp.asarray(rate, jnp.float32)
+        if tree.is_float(x) and kind != "uniform_reset":
+            wide = tree.wide(x)
+            changed = wide + scale * jax.random.normal(key, x.shape, wide.dtype)
+        elif tree.is_bool(x) and kind != "uniform_reset":
+            changed = ~x
+        elif kind == "bit_flip":
+            changed = _flip_one_bit(key, x, low, high)
+        else:
+            changed = box.draw(key, x, low, high)
+        return jnp.where(hit, changed.astype(x.dtype), x)
+
+    return box.apply(bounds, tree.map_keys(leaf, key, population, lower, upper))
+
+
+def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | None) -> Population:
+    """One symmetric step of every member: the proposal of a Metropolis chain.
+
+    Real leaves move by scale * N(0, 1). Of all bits and integers together exactly one, uniformly
+    chosen, changes: a bit is negated, an integer takes another value of its bounds, each equally
+    likely.
+
+    Raises:
+        ValueError: an integer leaf without bounds.
+    """
+    site_key, key = jax.random.split(key)
+    leaves, treedef = jax.tree.flatten(population)
+    lower, upper = map(treedef.flatten_up_to, box.expand(bounds, population))
+    discrete = [x for x in leaves if not tree.is_float(x)]
+    pop, count = leaves[0].shape[0], tree.row_size(discrete)
+    site = jax.random.randint(site_key, (pop,), 0, max(count, 1), jnp.int32)
+    number = iter(tree.coordinates(discrete))
+
+    def leaf(key, x, low, high):
+        if tree.is_float(x):
+            wide = tree.wide(x)
+            return (wide + scale * jax.random.normal(key, x.shape, wide.dtype)).astype(x.dtype)
+        hit = next(number) == tree.rows(site, x)
+        return x ^ hit if tree.is_bool(x) else jnp.where(hit, _other(key, x, low, high), x)
+
+    keys = jax.random.split(key, len(leaves))
+    moved = [leaf(*args) for args in zip(keys, leaves, lower, upper)]
+    return box.apply(bounds, treedef.unflatten(moved))
+
+
+def _other(key: Key, x: Array, low: Array | None, high: Array | None) -> Array:
+    if low is None or high is None:
+        raise ValueError(
+            f"integers of dtype {x.dtype} need bounds: pass bounds=Bounds(lower, upper)"
+        )
+    low, high = jnp.asarray(low).astype(x.dtype), jnp.asarray(high).astype(x.dtype)
+    drawn = jax.random.randint(key, x.shape, low, jnp.maximum(high, low + 1), x.dtype)
+    return jnp.minimum(drawn + (drawn >= x).astype(x.dtype), high)
+
+
+def _flip_one_bit(key: Key, x: Array, low: Array | None, high: Array | None) -> Array:
+    if low is None or high is None:
+        raise ValueError(
+            f"bit_flip on integers of dtype {x.dtype} needs bounds, which say how many bits there "
+            "are: pass bounds=Bounds(0, 2**bits - 1)"
+        )
+    low, high = jnp.asarray(low).astype(x.dtype), jnp.asarray(high).astype(x.dtype)
+    width = (high - low).astype(jnp.uint32)
+    bits = 32 - jax.lax.clz(width)
+    bit = jax.random.randint(key, x.shape, 0, jnp.maximum(bits, 1).astype(jnp.int32), jnp.int32)
+    return (x - low ^ (jnp.asarray(1, x.dtype) << bit.astype(x.dtype))) + low

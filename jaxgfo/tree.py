@@ -1,0 +1,124 @@
+"""Pytree arithmetic that keeps every leaf's dtype.
+
+A tree's coordinates are numbered 0 ... size-1 in the order of its flattened leaves, as if they were
+concatenated; operators that think of a genome as one string (single-point crossover, exponential
+crossover) use those numbers and never build the concatenation.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PyTree, Shaped
+
+Tree = PyTree[Any]
+
+
+def wide(x: Any) -> Array:
+    """A floating leaf in at least the default float dtype; others unchanged.
+
+    A sum in bf16 would round every term; and hyperparameters have the default float dtype.
+    """
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        default = jnp.result_type(float)
+        return x.astype(default) if jnp.finfo(x.dtype).bits < jnp.finfo(default).bits else x
+    return x
+
+
+def lift(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
+    """Map `f` over leaves, computing in at least the default float, into the dtypes of `first`."""
+
+    def leaf(x, *others):
+        return f(wide(x), *map(wide, others)).astype(x.dtype)
+
+    return jax.tree.map(leaf, first, *rest)
+
+
+def map_keys(f: Callable[..., Any], key: Array, first: Tree, *rest: Tree) -> Tree:
+    """Map `f(key, leaf, *leaves)` with an independent key for every leaf."""
+    leaves, treedef = jax.tree.flatten(first)
+    keys = jax.random.split(key, len(leaves))
+    others = [treedef.flatten_up_to(tree) for tree in rest]
+    return treedef.unflatten([f(*args) for args in zip(keys, leaves, *others)])
+
+
+def size(tree: Tree) -> int:
+    """Number of coordinates."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def row_size(population: Tree) -> int:
+    """Number of coordinates of one member of a population whose leaves are (pop, ...)."""
+    return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(population))
+
+
+def coordinates(population: Tree) -> Tree:
+    """The number of every coordinate of a member: leaves int32 of the member's shapes.
+
+    Raises:
+        ValueError: more coordinates than an int32 counts.
+    """
+    if row_size(population) > jnp.iinfo(jnp.int32).max:
+        raise ValueError(f"a candidate has {row_size(population)} coordinates; at most 2**31 - 1")
+    leaves, treedef = jax.tree.flatten(population)
+    numbered, offset = [], 0
+    for leaf in leaves:
+        count = math.prod(leaf.shape[1:])
+        numbered.append(jnp.arange(offset, offset + count, dtype=jnp.int32).reshape(leaf.shape[1:]))
+        offset += count
+    return treedef.unflatten(numbered)
+
+
+def rows(values: Shaped[Array, " pop"], like: Array) -> Array:
+    """One value per member, shaped to broadcast against a leaf (pop, ...)."""
+    return values.reshape(values.shape + (1,) * (like.ndim - 1))
+
+
+def take(population: Tree, index: Int[Array, "*batch"]) -> Tree:
+    """The members at `index`: leaves (*batch, ...)."""
+    return jax.tree.map(lambda x: x[index], population)
+
+
+def where(condition: Bool[Array, "*pop"], yes: Tree, no: Tree) -> Tree:
+    """Members of `yes` where `condition` (per member, or one for all), of `no` elsewhere."""
+    return jax.tree.map(lambda a, b: jnp.where(rows(condition, a), a, b), yes, no)
+
+
+def select(masks: Tree, yes: Tree, no: Tree) -> Tree:
+    """Coordinates of `yes` where the tree of masks is true, of `no` elsewhere."""
+    return jax.tree.map(jnp.where, masks, yes, no)
+
+
+def concatenate(first: Tree, second: Tree) -> Tree:
+    """The members of two populations in one."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+
+def normal(key: Array, population: Tree) -> Tree:
+    """Standard normal noise of the shapes of the leaves, in the dtype of `wide`."""
+    return map_keys(lambda k, x: jax.random.normal(k, x.shape, wide(x).dtype), key, population)
+
+
+def uniform(key: Array, population: Tree) -> Tree:
+    """Uniform noise on [0, 1) in fp32, of the shapes of the leaves, whatever their dtype."""
+    return map_keys(lambda k, x: jax.random.uniform(k, x.shape, jnp.float32), key, population)
+
+
+def is_float(x: Any) -> bool:
+    """Whether a leaf holds real numbers."""
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def is_bool(x: Any) -> bool:
+    """Whether a leaf holds bits."""
+    return x.dtype == jnp.bool_
+
+
+def require(accepts: Callable[[Any], bool], tree: Tree, what: str) -> None:
+    """Raise ValueError naming the first leaf that `accepts` refuses; `what` says why."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not accepts(leaf):
+            where = jax.tree_util.keystr(path) or "the array"
+            raise ValueError(f"{what}; {where} has dtype {leaf.dtype}")
