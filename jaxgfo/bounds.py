@@ -53,10 +53,11 @@ def apply(bounds: Bounds | None, population: Population) -> Population:
     def leaf(x, low, high):
         if low is None or high is None or tree.is_bool(x):
             return x
-        low, high = _wall(low, x), _wall(high, x)
+        low, high, wide = _wall(low, x), _wall(high, x), _wide(x)
+        # What is inside stays exactly as it is: folding it would round it.
+        inside = jnp.where((wide >= low) & (wide <= high), wide, wall(wide, low, high))
         # Rounding back to a narrow dtype may step over a wall by one unit: clip there.
-        inside = wall(tree.wide(x), low, high).astype(x.dtype)
-        return jnp.clip(inside, low.astype(x.dtype), high.astype(x.dtype))
+        return jnp.clip(inside.astype(x.dtype), low.astype(x.dtype), high.astype(x.dtype))
 
     return jax.tree.map(leaf, population, lower, upper)
 
@@ -94,13 +95,23 @@ def draw(key: Key, x: Array, low: Any, high: Any) -> Array:
     low, high = _wall(low, x), _wall(high, x)
     if tree.is_float(x):
         return (low + jax.random.uniform(key, x.shape, low.dtype) * (high - low)).astype(x.dtype)
-    # randint's upper end is exclusive and must not wrap past the dtype's largest value.
-    top = jnp.asarray(jnp.iinfo(x.dtype).max, x.dtype)
+    # randint's upper end is exclusive: it must not wrap past the largest number.
+    top = jnp.asarray(jnp.iinfo(high.dtype).max, high.dtype)
     return jax.random.randint(key, x.shape, low, jnp.where(high < top, high + 1, top), x.dtype)
 
 
+def _wide(x: Array) -> Array:
+    # Distances between small integers need more room than the integers.
+    narrow = not tree.is_float(x) and x.dtype.itemsize < 4
+    return x.astype(jnp.int32) if narrow else tree.wide(x)
+
+
 def _wall(bound: Any, x: Array) -> Array:
-    return jnp.asarray(bound).astype(tree.wide(x).dtype)
+    wall = jnp.asarray(bound).astype(_wide(x).dtype)
+    if tree.is_float(x):
+        return wall
+    limits = jnp.iinfo(x.dtype)
+    return jnp.clip(wall, limits.min, limits.max)
 
 
 def _clip(x: Array, low: Array, high: Array) -> Array:
@@ -110,12 +121,11 @@ def _clip(x: Array, low: Array, high: Array) -> Array:
 def _reflect(x: Array, low: Array, high: Array) -> Array:
     width = high - low
     period = 2 * width
-    folded = jnp.mod(x - low, jnp.where(width > 0, period, 1))
+    closed = jnp.isfinite(period) & (period > 0)
+    folded = jnp.mod(x - low, jnp.where(closed, period, 1))
     inside = low + jnp.where(folded > width, period - folded, folded)
-    if not tree.is_float(x):
-        return inside
-    bounced = jnp.where(x < low, 2 * low - x, jnp.where(x > high, 2 * high - x, x))
-    return jnp.where(jnp.isfinite(width), inside, bounced)
+    bounced = jnp.where(x < low, 2 * low - x, 2 * high - x)
+    return jnp.where(closed, inside, bounced)
 
 
 def _wrap(x: Array, low: Array, high: Array) -> Array:
@@ -123,6 +133,4 @@ def _wrap(x: Array, low: Array, high: Array) -> Array:
         return low + jnp.mod(x - low, high - low + 1)  # both ends count
     width = high - low
     inside = low + jnp.mod(x - low, jnp.where(width > 0, width, 1))
-    # A point already inside stays where it is: the upper wall is not the lower one.
-    inside = jnp.where((x >= low) & (x <= high), x, inside)
     return jnp.where(jnp.isfinite(width), inside, jnp.clip(x, low, high))

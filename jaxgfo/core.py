@@ -9,7 +9,7 @@ key. Fitness is minimised.
 import dataclasses
 import functools
 import typing
-from typing import Any, Literal, Protocol, TypeVar, dataclass_transform
+from typing import Any, Literal, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ State = TypeVar("State")
 Info = TypeVar("Info")
 
 
+@runtime_checkable
 class Algorithm(Protocol[State, Info]):
     """What every search algorithm offers; see CONTRIBUTING for a skeleton."""
 
@@ -54,7 +55,7 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-def within(default: Any, low: float, high: float = float("inf")) -> Any:
+def within(default: Any, low: float | int, high: float | int = float("inf")) -> Any:
     """A traced hyperparameter with a legal range [low, high], checked when it is a plain number."""
     return dataclasses.field(default=default, metadata={"range": (low, high)})
 
@@ -145,18 +146,11 @@ def tell(
     buffers are reused, so keep only the returned one.
 
     Raises:
-        ValueError: fitness or population not of `pop_size` members.
+        ValueError: fitness not of `pop_size` members, or a population unlike the one ask returned.
     """
     shape, size = np.shape(fitness), algorithm.pop_size
     if shape != (size,):
         raise ValueError(f"fitness has shape {shape}, but pop_size is {size}")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(population):
-        if np.shape(leaf)[:1] != (size,):
-            where = jax.tree_util.keystr(path) or "the array"
-            raise ValueError(
-                f"population: {where} has shape {np.shape(leaf)}, but pop_size is {size}; "
-                "expected the population that ask returned"
-            )
     return _tell(_strong(algorithm), key, state, population, jnp.asarray(fitness))
 
 
@@ -181,7 +175,23 @@ def _ask(algorithm, key, state):
 
 @functools.partial(jax.jit, donate_argnames="state")
 def _tell(algorithm, key, state, population, fitness):
+    _check_population(population, jax.eval_shape(algorithm.ask, key, state)[0])
     return _strongly_typed(algorithm.tell(key, state, population, no_nan(fitness)))
+
+
+def _check_population(population: Any, asked: Any) -> None:
+    # While tracing, so once per compilation: a wrong shape would broadcast without a word.
+    told, expected = jax.tree.structure(population), jax.tree.structure(asked)
+    if told != expected:
+        raise ValueError(f"population is {told}, but ask returned {expected}")
+    pairs = zip(jax.tree_util.tree_leaves_with_path(population), jax.tree.leaves(asked))
+    for (path, leaf), like in pairs:
+        if (leaf.shape, leaf.dtype) != (like.shape, like.dtype):
+            where = jax.tree_util.keystr(path) or "the array"
+            raise ValueError(
+                f"population: {where} is {leaf.dtype}{leaf.shape}, "
+                f"but ask returned {like.dtype}{like.shape}"
+            )
 
 
 def _strongly_typed(values: Any) -> Any:
@@ -196,11 +206,14 @@ def _strongly_typed(values: Any) -> Any:
 
 def _strong(algorithm: Any) -> Any:
     # Plain numbers would enter jit weakly typed and 1 as an integer: one dtype, one compilation.
-    number = np.dtype(jnp.result_type(float)).type
-    plain = {
-        f.name: number(value)
-        for f in dataclasses.fields(algorithm)
-        if not f.metadata.get("static")
-        and isinstance(value := getattr(algorithm, f.name), int | float | np.number)
-    }
-    return dataclasses.replace(algorithm, **plain) if plain else algorithm
+    dtype = np.dtype(jnp.result_type(float))
+    changed = {}
+    for f in dataclasses.fields(algorithm):
+        value = getattr(algorithm, f.name)
+        if f.metadata.get("static"):
+            continue
+        if isinstance(value, int | float | np.number):
+            changed[f.name] = dtype.type(value)
+        elif isinstance(value, np.ndarray | jax.Array) and value.dtype != dtype:
+            changed[f.name] = value.astype(dtype)
+    return dataclasses.replace(algorithm, **changed) if changed else algorithm

@@ -71,8 +71,8 @@ def coordinates(population: Tree) -> Tree:
     return treedef.unflatten(numbered)
 
 
-def rows(values: Shaped[Array, " pop"], like: Array) -> Array:
-    """One value per member, shaped to broadcast against a leaf (pop, ...)."""
+def rows(values: Shaped[Array, "*pop"], like: Array) -> Array:
+    """One value per member (or one for all), shaped to broadcast against a leaf (pop, ...)."""
     return values.reshape(values.shape + (1,) * (like.ndim - 1))
 
 

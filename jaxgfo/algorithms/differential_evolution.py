@@ -107,7 +107,8 @@ class DifferentialEvolution:
                 tree.take(x, r1), self.weight, (tree.take(x, r2), tree.take(x, r3[0]))
             )
         if self.strategy == "current-to-pbest/1":
-            best = among_best(best_key, fitness, jnp.maximum(1.0, self.p * self.pop_size))
+            count = jnp.maximum(1.0, jnp.round(self.p * self.pop_size))
+            best = among_best(best_key, fitness, count)
         else:
             best = jnp.broadcast_to(jnp.argmin(fitness), (self.pop_size,))
         leaders, pair = tree.take(x, best), (tree.take(x, r1), tree.take(x, r2))

@@ -134,10 +134,8 @@ def visiting_steps(
     top_key, bottom_key = jax.random.split(key)
     q = jnp.asarray(visit, jnp.result_type(float))
     inverse = 1.0 / (q - 1.0)
-    half = inverse - 0.5
-    # ln of pi (1 - half) / (sin(pi (1 - half)) Gamma(2 - half)), the norm of the law.
-    reflected = jnp.pi * (1.0 - half)
-    log_norm = jnp.log(jnp.abs(reflected / jnp.sin(reflected))) - jax.lax.lgamma(2.0 - half)
+    # The paper's pi (1 - z) / (sin(pi (1 - z)) Gamma(2 - z)) is Gamma(z), by reflection.
+    log_norm = jax.lax.lgamma(inverse - 0.5)
     log_width = (
         0.5 * math.log(math.pi)
         + jnp.log(temperature) * inverse

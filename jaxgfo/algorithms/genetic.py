@@ -62,7 +62,7 @@ class GeneticAlgorithm:
 
     selection: Literal["tournament", "roulette", "truncation"] = static("tournament")
     tournament_size: int = static(2)
-    truncation: float = static(0.5)
+    truncation: float | int = static(0.5)
     crossover: Literal["uniform", "single_point", "two_point", "arithmetic"] = static("uniform")
     crossover_rate: Scalar = within(0.9, 0, 1)
     mutation: Literal["auto", "gaussian", "bit_flip", "uniform_reset"] = static("auto")

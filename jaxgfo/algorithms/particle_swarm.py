@@ -173,10 +173,11 @@ class ParticleSwarm:
     def _rebound(self, flown: Population, inside: Population, velocity: Population) -> Population:
         if self.bounds is None or self.bounds.mode == "wrap":
             return velocity
-        factor = 0 if self.bounds.mode == "clip" else -1
+        stops = self.bounds.mode == "clip"
 
         def leaf(x, kept, v):
-            return v if tree.is_bool(x) else jnp.where(x == kept, v, factor * v)
+            hit = jnp.zeros_like(v) if stops else -v
+            return v if tree.is_bool(x) else jnp.where(x == kept, v, hit)
 
         return jax.tree.map(leaf, flown, inside, velocity)
 

@@ -70,7 +70,7 @@ class SHADE:
     """
 
     memory_size: int = static(6)
-    archive_rate: float = static(2.6)
+    archive_rate: float | int = static(2.6)
     p: Scalar = within(0.11, 0, 1)
     final_pop_size: Scalar | None = within(None, 4)
     max_evaluations: Scalar | None = within(None, 1)
@@ -186,7 +186,7 @@ class SHADE:
         # The paper draws F again while it is not positive: that is the Cauchy law cut off at 0,
         # drawn here once by inverting its distribution function.
         below = 0.5 - jnp.arctan(mean / 0.1) / jnp.pi
-        u = 1.0 - (1.0 - below) * jax.random.uniform(weight_key, shape, mean.dtype)
+        u = below + (1.0 - below) * jax.random.uniform(weight_key, shape, mean.dtype)
         weight = jnp.clip(mean + 0.1 * jnp.tan(jnp.pi * (u - 0.5)), 1e-6, 1.0)
         middle = state.memory_crossover[entry]
         drawn = middle + 0.1 * jax.random.normal(crossover_key, shape, middle.dtype)
@@ -197,15 +197,16 @@ class SHADE:
             return state.archive, state.archived
         rows = state.archived.size
         active = state.active.astype(jnp.result_type(float))
-        room = jnp.arange(rows) < jnp.round(self.archive_rate * active).astype(jnp.int32)
-        filled = state.archived & room
-        # Free rows first, then random filled ones: a full archive forgets at random, and since
-        # rows fill in random order, so does one that shrinks.
+        room = jnp.clip(jnp.round(self.archive_rate * active), 1, rows).astype(jnp.int32)
+        # Filled rows in random order, then the free ones; what has no room is forgotten.
         chance = jax.random.uniform(key, (rows,))
-        order = jnp.argsort(jnp.where(room, jnp.where(filled, 1.0, 0.0) + chance, 3.0))
+        order = jnp.argsort(jnp.where(state.archived, chance, 2.0))
+        kept = jnp.minimum(jnp.sum(state.archived), room)
+        filled = state.archived.at[order].set(jnp.arange(rows) < kept)
+        # New entries take the places after the kept ones, then, where these end, random kept ones.
         rank = jnp.cumsum(success) - 1
-        writes = success & (rank < jnp.sum(room))
-        target = jnp.where(writes, order[jnp.clip(rank, 0, rows - 1)], rows)
+        writes = success & (rank < room)
+        target = jnp.where(writes, order[(kept + jnp.clip(rank, 0)) % room], rows)
         archive = jax.tree.map(
             lambda a, x: a.at[target].set(x, mode="drop"), state.archive, state.population
         )

@@ -8,8 +8,9 @@ from ..core import Fitness, Key, Scalar
 
 
 def uphill(current: Fitness, proposed: Fitness) -> Fitness:
-    """The rise ΔE (pop,): at most 0 where the proposal is no worse; no NaN from infinities."""
-    return jnp.where(proposed <= current, 0.0, proposed - current)
+    """The rise ΔE (pop,): 0 where the proposal is no worse, +inf where it failed; never NaN."""
+    rise = jnp.where(proposed <= current, 0.0, proposed - current)
+    return jnp.where(jnp.isposinf(proposed), jnp.inf, rise)
 
 
 def metropolis(
@@ -17,8 +18,8 @@ def metropolis(
 ) -> Bool[Array, " pop"]:
     """Accept if ΔE < 0, else with probability exp(-ΔE / T); only improvements and ties at T = 0.
 
-    Reference: Metropolis et al. (1953), doi:10.1063/1.1699114. A failed proposal (+inf) is refused
-    unless the chain stands on a failure itself.
+    Reference: Metropolis et al. (1953), doi:10.1063/1.1699114. A failed proposal (+inf) is always
+    refused: a chain that stands on a failure tries again from there and does not wander off.
     """
     rise = uphill(current, proposed)
     tiny = jnp.finfo(rise.dtype).tiny

@@ -22,6 +22,6 @@ def differential(
 
 
 def among_best(key: Key, fitness: Fitness, count: Scalar) -> Int[Array, " pop"]:
-    """For every member one of the `count` best, uniformly."""
+    """For every member one of the `count` best (a whole number), uniformly."""
     pick = jnp.floor(jax.random.uniform(key, fitness.shape) * count).astype(jnp.int32)
     return jnp.argsort(fitness)[pick].astype(jnp.int32)

@@ -1,5 +1,7 @@
 """Small random changes of a population, coordinate by coordinate, each with probability `rate`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -21,7 +23,8 @@ def mutate(
     """`population` (pop, ...) with every coordinate changed with probability `rate`.
 
     gaussian: x + scale * N(0, 1), real leaves. bit_flip: a boolean is negated; one bit of an
-    integer, counted from its lower bound, is flipped among those its bounds leave room for.
+    integer, counted from its lower bound, is flipped among those its bounds leave room for, and
+    what lands above the upper bound is clipped.
     uniform_reset: a fresh uniform draw from the bounds (a fair coin for bits). auto: gaussian on
     real leaves, bit_flip on booleans, uniform_reset on integers.
 
@@ -83,7 +86,7 @@ def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | 
     return box.apply(bounds, treedef.unflatten(moved))
 
 
-def _other(key: Key, x: Array, low: Array | None, high: Array | None) -> Array:
+def _other(key: Key, x: Array, low: Any, high: Any) -> Array:
     if low is None or high is None:
         raise ValueError(
             f"integers of dtype {x.dtype} need bounds: pass bounds=Bounds(lower, upper)"
@@ -93,14 +96,16 @@ def _other(key: Key, x: Array, low: Array | None, high: Array | None) -> Array:
     return jnp.minimum(drawn + (drawn >= x).astype(x.dtype), high)
 
 
-def _flip_one_bit(key: Key, x: Array, low: Array | None, high: Array | None) -> Array:
+def _flip_one_bit(key: Key, x: Array, low: Any, high: Any) -> Array:
     if low is None or high is None:
         raise ValueError(
             f"bit_flip on integers of dtype {x.dtype} needs bounds, which say how many bits there "
             "are: pass bounds=Bounds(0, 2**bits - 1)"
         )
-    low, high = jnp.asarray(low).astype(x.dtype), jnp.asarray(high).astype(x.dtype)
-    width = (high - low).astype(jnp.uint32)
+    # Modular, so that the width of a signed dtype's whole range is right.
+    low, high, offset = (jnp.asarray(v).astype(x.dtype).astype(jnp.uint32) for v in (low, high, x))
+    width, offset = high - low, offset - low
     bits = 32 - jax.lax.clz(width)
     bit = jax.random.randint(key, x.shape, 0, jnp.maximum(bits, 1).astype(jnp.int32), jnp.int32)
-    return (x - low ^ (jnp.asarray(1, x.dtype) << bit.astype(x.dtype))) + low
+    flipped = offset ^ (jnp.uint32(1) << bit.astype(jnp.uint32))
+    return (jnp.minimum(flipped, width) + low).astype(x.dtype)

@@ -53,7 +53,7 @@ def tournament(key: Key, fitness: Fitness, num: int, size: int) -> Int[Array, " 
     return jnp.take_along_axis(drawn, winner[:, None], axis=1)[:, 0]
 
 
-def truncation(key: Key, fitness: Fitness, num: int, share: float) -> Int[Array, " num"]:
+def truncation(key: Key, fitness: Fitness, num: int, share: float | int) -> Int[Array, " num"]:
     """`num` members drawn uniformly from the best `share` (at least one) of the population."""
     kept = max(1, round(share * fitness.size))
     best = jnp.argsort(fitness)[:kept]
