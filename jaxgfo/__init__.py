@@ -17,5 +17,21 @@ from .core import init as init
 from .core import static as static
 from .core import tell as tell
 from .core import within as within
+from .evaluation import evaluate as evaluate
+from .io.huggingface import load_model as load_model
+from .io.huggingface import save_model as save_model
+from .loop import Generation as Generation
+from .loop import Result as Result
+from .loop import run as run
+from .models.function import functional as functional
+from .models.model import Model as Model
+from .objectives import Batch as Batch
+from .objectives import MeanNLL as MeanNLL
+from .objectives import perplexity as perplexity
+from .spaces import Flat as Flat
+from .spaces import Full as Full
+from .spaces import Select as Select
+from .spaces import Space as Space
+from .spaces import Subspace as Subspace
 
 __version__ = "0.1.0"

@@ -122,3 +122,9 @@ def require(accepts: Callable[[Any], bool], tree: Tree, what: str) -> None:
         if not accepts(leaf):
             where = jax.tree_util.keystr(path) or "the array"
             raise ValueError(f"{what}; {where} has dtype {leaf.dtype}")
+
+
+def flat_paths(tree: Tree) -> dict[str, Any]:
+    """The leaves by their path, in the order of the flattened tree: `layers.0.norm.scale`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

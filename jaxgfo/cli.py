@@ -1,0 +1,189 @@
+"""The command line: arguments in, a report out. The work is in `jaxgfo.tune`."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from . import describe
+from .algorithms import REGISTRY
+from .bounds import Bounds
+from .core import Scalar
+from .tune import Data, Options, prepare
+from .tune import evaluate as evaluate_checkpoint
+
+DEFAULT = "pso"
+OMITTED = ("bounds",)  # given by two options of their own
+EXPECTED = (ValueError, OSError, MemoryError)  # what wrong input raises, with the way out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Options):
+    """Lower a language model's perplexity without gradients, and write the tuned model.
+
+    With no options at all the small model that comes with the package is tuned on its text.
+    The options of the chosen algorithm stand at the end: jaxgfo tune --algorithm de --help.
+
+    Attributes:
+        algorithm: Which search; `jaxgfo algorithms` tells more.
+        bounds: Lowest and highest value of every coordinate of a candidate.
+        bounds_mode: What happens at the bounds.
+        json: Print one line of JSON at the end, and nothing else on standard output.
+    """
+
+    algorithm: Literal[tuple(REGISTRY)] = DEFAULT  # type: ignore[valid-type]
+    bounds: tuple[float, float] | None = None
+    bounds_mode: Literal["clip", "reflect", "wrap"] = "clip"
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Data):
+    """Perplexity of a checkpoint on a text.
+
+    Attributes:
+        json: Print one line of JSON.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithms:
+    """List the algorithms with their hyperparameters and papers."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `jaxgfo`."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    search = _search_of(_chosen(argv))
+    command = tyro.cli(
+        Annotated[search, tyro.conf.subcommand("tune", description=describe.prose(Search))]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Algorithms, tyro.conf.subcommand("algorithms")],
+        prog="jaxgfo",
+        description="Gradient-free optimisation for language models in JAX.",
+        args=argv,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+    if isinstance(command, Search):
+        return _tune(command)
+    return _evaluate(command) if isinstance(command, Evaluate) else _algorithms()
+
+
+def _tune(command: Search) -> int:
+    console = Console(stderr=True)
+    try:
+        with console.status("loading the model and the text"):
+            job = prepare(command.algorithm, _algorithm(command), command)
+    except EXPECTED as error:
+        return _refuse(error)
+    console.print(
+        f"{command.algorithm}, {job.algorithm.pop_size} members, on {job.train.tokens.size} tokens;"
+        f" perplexity {job.train_before:.4f} (validation {job.perplexity_before:.4f})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    from .io.log import Progress, summary
+
+    tokens = job.train.tokens.size
+    with Progress(console, tokens, job.budget(), job.algorithm.pop_size) as progress:
+        report = job.execute(progress)
+    if command.json:
+        print(json.dumps(report))
+    else:
+        Console().print(summary(report))
+    return 0
+
+
+def _evaluate(command: Evaluate) -> int:
+    try:
+        report = evaluate_checkpoint(command)
+    except EXPECTED as error:
+        return _refuse(error)
+    if command.json:
+        print(json.dumps(report))
+    else:
+        print(f"perplexity {report['perplexity']:.4f} over {report['tokens']} tokens")
+    return 0
+
+
+def _algorithms() -> int:
+    console = Console()
+    for name, cls in REGISTRY.items():
+        table = Table(
+            title=f"{name}  {cls.__name__}: {describe.headline(cls)}",
+            caption=describe.reference(cls),
+            title_justify="left",
+            caption_justify="left",
+            show_header=False,
+            title_style="bold",
+        )
+        for field in dataclasses.fields(cls):
+            default = repr(field.default) if field.default is not None else "none"
+            table.add_row(field.name, default, describe.hyperparameters(cls)[field.name])
+        console.print(table)
+    return 0
+
+
+def _refuse(error: BaseException) -> int:
+    print(f"jaxgfo: {error}", file=sys.stderr)
+    return 2
+
+
+def _chosen(argv: list[str]) -> str:
+    """The algorithm on the command line: its hyperparameters become options."""
+    for index, word in enumerate(argv):
+        option, _, value = word.partition("=")
+        if option == "--algorithm":
+            value = value or (argv[index + 1] if index + 1 < len(argv) else "")
+            return value if value in REGISTRY else DEFAULT
+    return DEFAULT
+
+
+def _search_of(name: str) -> Any:
+    """`Search` with the hyperparameters of one algorithm as further options."""
+    cls = REGISTRY[name]
+    hints, help_of = get_type_hints(cls), describe.hyperparameters(cls)
+    own = [
+        (f.name, Annotated[_plain(hints[f.name]), tyro.conf.arg(help=help_of[f.name])], f.default)
+        for f in dataclasses.fields(cls)
+        if f.name not in OMITTED
+    ]
+    group = dataclasses.make_dataclass(
+        cls.__name__, [(n, kind, dataclasses.field(default=d)) for n, kind, d in own], frozen=True
+    )
+    group.__doc__ = f"{name}: {describe.headline(cls)}"
+    return dataclasses.make_dataclass(
+        "Search",
+        [("hyperparameters", group, dataclasses.field(default_factory=group))],
+        bases=(Search,),
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def _plain(hint: Any) -> Any:
+    """The type of an option: any traced number is a float on the command line."""
+    return {Scalar: float, Scalar | None: float | None}.get(hint, hint)
+
+
+def _algorithm(command: Search) -> Any:
+    cls = REGISTRY[command.algorithm]
+    values = dataclasses.asdict(command.hyperparameters)  # type: ignore[attr-defined]
+    if command.bounds is not None:
+        low, high = command.bounds
+        if not low < high:
+            raise ValueError(f"bounds are {low} and {high}; expected the lower one first")
+        values["bounds"] = Bounds(low, high, command.bounds_mode)
+    return cls(**values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

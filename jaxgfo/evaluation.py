@@ -1,0 +1,138 @@
+"""A population's fitness in one compiled call, a chunk of members at a time."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from . import memory
+from .core import Fitness, Params, Population, no_nan
+from .spaces.base import decode
+
+Objective = Callable[
+    [Params, Any], Float[Array, ""]
+]  # hashable, called as objective(params, batch)
+
+
+def evaluate(
+    objective: Objective,
+    space: Any,
+    population: Population,
+    batch: Any,
+    *,
+    chunk_size: int | None = None,
+) -> Fitness:
+    """Fitness (pop,) of every member: objective(space.decode(member), batch), NaN as +inf.
+
+    Compiled once for an objective, a space's structure and the shapes; parameters and batches are
+    arguments. May itself be called under `jax.jit`.
+
+    Args:
+        objective: a pure function (params, batch) -> scalar. It is part of the compile key, by its
+            hash: keep one object instead of making a new lambda for every call.
+        space: a `Space`, or a tree of parameters (then members are whole trees).
+        population: leaves (pop, ...).
+        batch: any pytree of arrays.
+        chunk_size: members computed side by side; None: `largest_chunk` on an accelerator and 1 on
+            a CPU, where several weight matrices at a time are slower than one after the other
+            (`python -m benchmarks chunks`).
+
+    Raises:
+        ValueError: chunk_size below 1, or an objective that does not return a scalar.
+        MemoryError: not even one member fits into the device's memory.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}; expected at least 1")
+    arguments = (space, population, batch)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+        return _evaluate(objective, chunk_size or 1, *arguments)
+    return compiled(objective, *arguments, chunk_size=chunk_size)(*arguments)
+
+
+def compiled(
+    objective: Objective,
+    space: Any,
+    population: Population,
+    batch: Any,
+    *,
+    chunk_size: int | None = None,
+) -> Any:
+    """The executable that `evaluate` runs, kept for the next call with the same shapes.
+
+    Call it with (space, population, batch). `memory_analysis()`, `cost_analysis()` and `as_text()`
+    tell what it needs and does. Arrays may be given as `jax.ShapeDtypeStruct`.
+    """
+    arguments = (space, population, batch)
+    if chunk_size is None:
+        chunk_size = largest_chunk(objective, *arguments)
+    leaves, treedef = jax.tree.flatten(arguments)
+    return _executable(objective, chunk_size, treedef, tuple(map(_signature, leaves)))
+
+
+def largest_chunk(
+    objective: Objective,
+    space: Any,
+    population: Population,
+    batch: Any,
+    *,
+    available: int | None = None,
+) -> int:
+    """Members that fit side by side, from the memory that the compiler reports for one and for two.
+
+    Args:
+        available: bytes for the computation; None: what the device has free, of which nine tenths
+            are used. On a CPU 1 is the answer as long as it fits.
+
+    Raises:
+        MemoryError: one member needs more than there is.
+    """
+    pop_size = jax.tree.leaves(population)[0].shape[0]
+    budget = available if available is not None else memory.free() * 9 // 10
+
+    def peak(chunk_size):
+        program = compiled(objective, space, population, batch, chunk_size=chunk_size)
+        return int(program.memory_analysis().temp_size_in_bytes)
+
+    one = peak(1)
+    if one > budget:
+        raise MemoryError(
+            f"one member needs {memory.readable(one)} beside weights and population, but "
+            f"{memory.readable(budget)} are free: use fewer or shorter rows per batch, or a "
+            "smaller chunk_size of the objective"
+        )
+    if pop_size == 1 or (available is None and jax.default_backend() == "cpu"):
+        return 1
+    each = max(peak(2) - one, 1)
+    return max(1, min(pop_size, 1 + (budget - one) // each))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(objective, chunk_size, space, population, batch):
+    def fitness(member):
+        value = objective(decode(space, member), batch)
+        if jnp.shape(value) != ():
+            raise ValueError(
+                f"objective returned shape {jnp.shape(value)}; expected a scalar, shape ()"
+            )
+        return jnp.asarray(value)
+
+    # A chunk of one is mapped without a batch axis: plain matrix products.
+    return no_nan(
+        jax.lax.map(fitness, population, batch_size=chunk_size if chunk_size > 1 else None)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _executable(objective, chunk_size, treedef, signatures):
+    leaves = [jax.ShapeDtypeStruct(shape, dtype, sharding=s) for shape, dtype, s in signatures]
+    arguments = treedef.unflatten(leaves)
+    return _evaluate.lower(objective, chunk_size, *arguments).compile()
+
+
+def _signature(leaf: Any) -> tuple[Any, ...]:
+    if not hasattr(leaf, "dtype"):
+        leaf = jnp.asarray(leaf)
+    return leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)

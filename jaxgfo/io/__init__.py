@@ -1,0 +1,1 @@
+"""Checkpoints, text and progress: what crosses the border of the process."""

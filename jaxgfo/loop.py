@@ -1,0 +1,206 @@
+"""The run: generations of ask, evaluate and tell, the best so far, budgets, and going on later."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import clock, core, tree
+from .core import Algorithm, Fitness, Key, Params, Population
+from .evaluation import Objective, evaluate
+from .spaces import base
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What one generation brought.
+
+    Attributes:
+        index: generations before this one.
+        evaluations: candidates evaluated so far.
+        best: lowest fitness so far.
+        mean: mean fitness of the members whose evaluation did not fail; NaN if all did.
+        lowest: lowest fitness of this generation.
+        failed: members whose evaluation failed.
+        seconds: since the run began, compilation included.
+        compile_seconds: spent compiling so far.
+        info: what the algorithm shows, by name.
+    """
+
+    index: int
+    evaluations: int
+    best: float
+    mean: float
+    lowest: float
+    failed: int
+    seconds: float
+    compile_seconds: float
+    info: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run found, and what it needs to go on.
+
+    Attributes:
+        best: the candidate with the lowest fitness, in the space's terms; `params` decodes it.
+        best_fitness: its fitness.
+        params: the parameters it stands for.
+        history: one entry a generation.
+        state: the algorithm's.
+        stopped: why the run ended: "generations", "evaluations", "seconds" or "interrupted".
+    """
+
+    best: Params
+    best_fitness: float
+    params: Params
+    history: list[Generation] = field(repr=False)
+    state: Any = field(repr=False)
+    stopped: str
+
+    @property
+    def generations(self) -> int:
+        """Generations run, those of the runs it continued included."""
+        return len(self.history)
+
+
+def run(
+    algorithm: Algorithm[Any, Any],
+    space: Any,
+    objective: Objective,
+    batch: Any,
+    *,
+    key: Key,
+    num_generations: int | None = None,
+    num_evaluations: int | None = None,
+    num_seconds: float | None = None,
+    chunk_size: int | None = None,
+    on_generation: Callable[[Generation], None] | None = None,
+    resume: Result | None = None,
+) -> Result:
+    """Search until a budget is spent; the best candidate is never worse than the start.
+
+    Generation g draws from fold_in(key, g) alone, so a run that is resumed with the same key
+    becomes the run that was never interrupted. Ctrl-C ends the run after the generation at hand
+    and returns what was found.
+
+    Args:
+        algorithm: any with init, ask and tell.
+        space: a `Space`, or a tree of parameters.
+        objective: (params, batch) -> scalar, minimised.
+        batch: any pytree of arrays, the same for every generation.
+        key: root of all randomness.
+        num_generations, num_evaluations, num_seconds: budgets, counted from the beginning of the
+            first run; the first to be spent ends the search. At least one is needed. No
+            generation begins that would exceed `num_evaluations`.
+        chunk_size: as in `evaluate`.
+        on_generation: called after every generation.
+        resume: the result of an earlier run of the same algorithm, space and objective.
+
+    Raises:
+        ValueError: no budget, or one that allows no generation at all.
+    """
+    budgets = {"generations": num_generations, "evaluations": num_evaluations}
+    if all(b is None for b in (*budgets.values(), num_seconds)):
+        raise ValueError("run needs num_generations, num_evaluations or num_seconds")
+    pop_size = algorithm.pop_size
+    for name, budget in budgets.items():
+        least = pop_size if name == "evaluations" else 1
+        if budget is not None and budget < least:
+            raise ValueError(f"num_{name} is {budget}; one generation needs {least}")
+    begun, compiling = time.perf_counter(), clock.CompileClock()
+    history = list(resume.history) if resume else []
+    before = history[-1].seconds if history else 0.0
+    compiled_before = history[-1].compile_seconds if history else 0.0
+    if resume:
+        # tell donates the state it is given: the caller's result stays usable.
+        state, best = jax.tree.map(jnp.copy, resume.state), resume.best
+        best_fitness = jnp.asarray(resume.best_fitness)
+    else:
+        best = jax.tree.map(jnp.asarray, base.start(space))
+        state = core.init(algorithm, jax.random.fold_in(key, 2**31 - 1), best)
+        best_fitness = jnp.asarray(jnp.inf)
+
+    def spent() -> str | None:
+        done = len(history)
+        if num_generations is not None and done >= num_generations:
+            return "generations"
+        if num_evaluations is not None and (done + 1) * pop_size > num_evaluations:
+            return "evaluations"
+        if num_seconds is not None and done and time.perf_counter() - begun + before >= num_seconds:
+            return "seconds"
+        return None
+
+    with _interruptible() as interrupted:
+        while not (stopped := "interrupted" if interrupted() else spent()):
+            ask_key, tell_key = jax.random.split(jax.random.fold_in(key, len(history)))
+            population, state = core.ask(algorithm, ask_key, state)
+            fitness = evaluate(objective, space, population, batch, chunk_size=chunk_size)
+            best, best_fitness = _keep_best(best, best_fitness, population, fitness)
+            state, info = core.tell(algorithm, tell_key, state, population, fitness)
+            values = np.asarray(jax.block_until_ready(fitness))
+            finite = values[np.isfinite(values)]
+            history.append(
+                Generation(
+                    index=len(history),
+                    evaluations=(len(history) + 1) * pop_size,
+                    best=float(best_fitness),
+                    mean=float(finite.mean()) if finite.size else math.nan,
+                    lowest=float(values.min()),
+                    failed=int((~np.isfinite(values)).sum()),
+                    seconds=before + time.perf_counter() - begun,
+                    compile_seconds=compiled_before + compiling.seconds,
+                    info={name: float(value) for name, value in info._asdict().items()},
+                )
+            )
+            if on_generation:
+                on_generation(history[-1])
+    return Result(
+        best=best,
+        best_fitness=float(best_fitness),
+        params=_decode(space, best),
+        history=history,
+        state=state,
+        stopped=stopped,
+    )
+
+
+_decode = jax.jit(base.decode)
+
+
+@jax.jit
+def _keep_best(best: Params, best_fitness: Any, population: Population, fitness: Fitness) -> Any:
+    index = jnp.argmin(fitness)
+    better = fitness[index] < best_fitness
+    candidate = tree.take(population, index)
+    kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, best)
+    return kept, jnp.minimum(fitness[index], best_fitness)
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Within it, the first Ctrl-C is only noted; a second one interrupts as usual."""
+    import signal
+    import threading
+
+    noted = False
+
+    def note(*_: Any) -> None:
+        nonlocal noted
+        noted = True
+        signal.signal(signal.SIGINT, previous)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,23 @@
+"""How much memory there is."""
+
+import jax
+
+
+def free(device: jax.Device | None = None) -> int:
+    """Bytes free on a device; for a CPU, those that its machine or container has left."""
+    device = device or jax.devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def readable(num_bytes: float) -> str:
+    """`1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.4g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.4g} TiB"

@@ -1,0 +1,1 @@
+"""Flax language models, and the wrapper that makes any Flax module a function of its parameters."""

@@ -1,0 +1,63 @@
+"""A language model as functions of its parameters."""
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Array, Float, Int
+
+from ..core import Params
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A decoder loaded from a Hugging Face folder.
+
+    Attributes:
+        params: nested dicts of arrays; paths read like `layers.0.attention.query.kernel`.
+        function: apply(params, *args, method=...) of the Flax module.
+        names: checkpoint name of a tensor -> path of its parameter.
+        folder: where the checkpoint lies.
+        vocab_size: V.
+        max_length: tokens of the longest sequence that the checkpoint is meant for.
+    """
+
+    params: Params
+    function: Callable[..., Any]
+    names: dict[str, str]
+    folder: Path
+    vocab_size: int
+    max_length: int
+
+    def apply(self, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B L V"]:
+        """Logits (batch, length, vocab) in fp32."""
+        return self.function(params, tokens)
+
+    def features(self, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        """What the head reads (batch, length, hidden): `apply` is `logits` of these."""
+        return self.function(params, tokens, method="features")
+
+    def logits(self, params: Params, features: Float[Array, "*batch D"]) -> Float[Array, "..."]:
+        """Logits (..., vocab) in fp32 from features (..., hidden)."""
+        return self.function(params, features, method="logits")
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's `transformers` tokenizer, loaded when it is first asked for.
+
+        Raises:
+            FileNotFoundError: the folder has none.
+        """
+        files = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+        if not any((self.folder / name).exists() for name in files):
+            raise FileNotFoundError(
+                f"{self.folder}: no tokenizer (none of {', '.join(files)}); save one there with "
+                "AutoTokenizer.from_pretrained(SOURCE).save_pretrained(FOLDER)"
+            )
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
