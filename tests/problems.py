@@ -1,10 +1,12 @@
 """What the tests of algorithms share: candidates of every kind, fitness, and a compiled run."""
 
+import contextlib
 import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 
 import jaxgfo
@@ -102,7 +104,9 @@ def numbers(values):
 
 def assert_close(first, second, rtol=1e-4, atol=1e-5):
     """Equal trees, up to rounding; dtypes and shapes exactly."""
-    assert jax.tree.map(jax.typeof, first) == jax.tree.map(jax.typeof, second)
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    kinds = [[(x.shape, x.dtype) for x in jax.tree.leaves(t)] for t in (first, second)]
+    assert kinds[0] == kinds[1]
     for a, b in zip(numbers(first), numbers(second)):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
@@ -115,3 +119,13 @@ def assert_equal(first, second):
 def copy(values):
     """A copy whose buffers nothing else donates."""
     return jax.tree.map(jnp.copy, values)
+
+
+@contextlib.contextmanager
+def unchecked():
+    """What a user meets: without the type checks of these tests, which would speak first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

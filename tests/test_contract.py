@@ -5,7 +5,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from problems import (
@@ -23,6 +22,7 @@ from problems import (
     numbers,
     scan,
     sphere,
+    unchecked,
 )
 
 import jaxgfo
@@ -42,14 +42,6 @@ def traced(algorithm):
         for f in dataclasses.fields(algorithm)
         if not f.metadata.get("static") and isinstance(getattr(algorithm, f.name), float)
     }
-
-
-@pytest.fixture
-def unchecked():
-    """The messages a user sees: without the tests' own type checks, which would speak first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @every_algorithm
@@ -268,7 +260,8 @@ def test_uniform_start_needs_bounds(name):
 
 
 @every_algorithm
-def test_says_what_is_wrong(name, unchecked):
+@unchecked()
+def test_says_what_is_wrong(name):
     cls, algorithm = jaxgfo.REGISTRY[name], build(name)
     least = getattr(cls, "least_members", 1)
     with pytest.raises(ValueError, match=f"pop_size is {least - 1}, but it needs at least {least}"):
@@ -296,7 +289,8 @@ def test_says_what_is_wrong(name, unchecked):
 
 
 @every_algorithm
-def test_tell_refuses_what_ask_did_not_return(name, unchecked):
+@unchecked()
+def test_tell_refuses_what_ask_did_not_return(name):
     algorithm = build(name)
     state = jaxgfo.init(algorithm, KEY, STARTS["flat"])
     population, state = jaxgfo.ask(algorithm, KEY, state)

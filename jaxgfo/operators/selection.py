@@ -23,8 +23,10 @@ def roulette_weights(fitness: Fitness) -> Float[Array, " pop"]:
     finite = jnp.isfinite(fitness)
     worst = jnp.max(jnp.where(finite, fitness, -jnp.inf))
     best = jnp.min(jnp.where(finite, fitness, jnp.inf))
-    # Dividing by the range first keeps a range near the largest float from overflowing the sum.
-    scale = jnp.maximum(worst / 2 - best / 2, jnp.finfo(fitness.dtype).tiny)
+    # Dividing by the range first keeps a range near the largest float from overflowing the sum;
+    # the scale itself stays where its reciprocal is a normal number.
+    limits = jnp.finfo(fitness.dtype)
+    scale = jnp.clip(worst / 2 - best / 2, limits.tiny, limits.max / 64)
     windowed = jnp.where(finite, (worst / 2 - fitness / 2) / scale, 0.0)
     perfect = jnp.isneginf(fitness)
     weights = jnp.where(jnp.any(perfect), perfect.astype(fitness.dtype), windowed)
