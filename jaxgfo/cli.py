@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -63,10 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `jaxgfo`."""
     argv = list(sys.argv[1:] if argv is None else argv)
     search = _search_of(_chosen(argv))
+    commands: Any = Union[  # noqa: UP007 (pyright refuses | between Annotated)
+        Annotated[search, tyro.conf.subcommand("tune", description=describe.prose(Search))],
+        Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[Algorithms, tyro.conf.subcommand("algorithms")],
+    ]
     command = tyro.cli(
-        Annotated[search, tyro.conf.subcommand("tune", description=describe.prose(Search))]
-        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-        | Annotated[Algorithms, tyro.conf.subcommand("algorithms")],
+        commands,
         prog="jaxgfo",
         description="Gradient-free optimisation for language models in JAX.",
         args=argv,

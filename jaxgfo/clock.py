@@ -10,9 +10,9 @@ def _total() -> list[float]:
     """Seconds of tracing, lowering and compiling since the first call, in a list of one."""
     total = [0.0]
 
-    def add(event: str, seconds: float, **_: object) -> None:
+    def add(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.startswith("/jax/core/compile/"):
-            total[0] += seconds
+            total[0] += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(add)
     return total

@@ -23,7 +23,7 @@ Scalar = float | int | np.number | np.ndarray | Array  # a traced hyperparameter
 Key = Array  # a typed key (`jax.random.key`) or a raw one (`jax.random.PRNGKey`)
 
 State = TypeVar("State")
-Info = TypeVar("Info")
+Info = TypeVar("Info", covariant=True)
 
 
 @runtime_checkable

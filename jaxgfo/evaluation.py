@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from . import memory
@@ -47,7 +48,7 @@ def evaluate(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; expected at least 1")
     arguments = (space, population, batch)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
         return _evaluate(objective, chunk_size or 1, *arguments)
     return compiled(objective, *arguments, chunk_size=chunk_size)(*arguments)
 

@@ -1,9 +1,11 @@
 """How much memory there is."""
 
+from typing import Any
+
 import jax
 
 
-def free(device: jax.Device | None = None) -> int:
+def free(device: Any = None) -> int:
     """Bytes free on a device; for a CPU, those that its machine or container has left."""
     device = device or jax.devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None

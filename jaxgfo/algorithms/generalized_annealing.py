@@ -110,8 +110,8 @@ class GeneralizedAnnealing:
         return annealing.level(step, self.steps_per_temperature)
 
     def _cool(self, level: Array) -> Array:
-        power = self.visit - 1.0
-        return self.temperature * (2.0**power - 1.0) / ((level + 2.0) ** power - 1.0)
+        power = jnp.asarray(self.visit) - 1.0
+        return jnp.asarray(self.temperature) * (2.0**power - 1.0) / ((level + 2.0) ** power - 1.0)
 
     def _accept(
         self, key: Key, current: Fitness, proposed: Fitness, temperature: Array

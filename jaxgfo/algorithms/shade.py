@@ -152,7 +152,7 @@ class SHADE:
         accepted = jnp.sum(better) / state.active
         fitness = jnp.where(better, fitness, state.fitness)
         evaluations, members = state.evaluations + state.active, state.active
-        if self.final_pop_size is not None:
+        if self.final_pop_size is not None and self.max_evaluations is not None:
             spent = jnp.minimum(evaluations.astype(fitness.dtype) / self.max_evaluations, 1.0)
             members = self.pop_size + (self.final_pop_size - self.pop_size) * spent
             members = jnp.clip(jnp.round(members), 4, self.pop_size).astype(jnp.int32)
