@@ -90,7 +90,7 @@ class Domain:
     def choose(self, rng: random.Random, words: Sequence[Word]) -> Word:
         """A word, with Zipf's law over the list (or over the reversed list)."""
         ranks = range(1, len(words) + 1)
-        weights = [rank**-1.5 for rank in (reversed(ranks) if self.last_words_first else ranks)]
+        weights = [rank**-2.2 for rank in (reversed(ranks) if self.last_words_first else ranks)]
         return rng.choices(words, weights)[0]
 
 

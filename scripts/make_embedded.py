@@ -175,7 +175,7 @@ def _checkpoint_name(path: str) -> str:
 def main() -> None:
     """Write the corpus and the model, and report how much context is worth."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=EMBEDDED)
     options = parser.parse_args()
     texts = corpora()

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import tree
 from ..core import Params
-from ..models.model import Model
+from ..models.model import Decoder, Model
 
 FAMILIES = ("llama",)  # model_type of a config.json
 CARRIED = (  # files that a saved model takes over byte for byte
@@ -61,7 +61,7 @@ def load_model(
     params, names = _read(files, shapes, llama.NAMES, config, dtype)
     return Model(
         params=params,
-        function=function,
+        decoder=Decoder(function),
         names=names,
         folder=folder,
         vocab_size=sizes.vocab_size,

@@ -13,24 +13,14 @@ from ..core import Params
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """A decoder loaded from a Hugging Face folder.
+class Decoder:
+    """A decoder as functions of its parameters; it holds none, so it may be part of a compile key.
 
     Attributes:
-        params: nested dicts of arrays; paths read like `layers.0.attention.query.kernel`.
         function: apply(params, *args, method=...) of the Flax module.
-        names: checkpoint name of a tensor -> path of its parameter.
-        folder: where the checkpoint lies.
-        vocab_size: V.
-        max_length: tokens of the longest sequence that the checkpoint is meant for.
     """
 
-    params: Params
     function: Callable[..., Any]
-    names: dict[str, str]
-    folder: Path
-    vocab_size: int
-    max_length: int
 
     def apply(self, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B L V"]:
         """Logits (batch, length, vocab) in fp32."""
@@ -43,6 +33,31 @@ class Model:
     def logits(self, params: Params, features: Float[Array, "*batch D"]) -> Float[Array, "..."]:
         """Logits (..., vocab) in fp32 from features (..., hidden)."""
         return self.function(params, features, method="logits")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A language model loaded from a Hugging Face folder.
+
+    Attributes:
+        params: nested dicts of arrays; paths read like `layers.0.attention.query.kernel`.
+        decoder: the functions of `params`.
+        names: checkpoint name of a tensor -> path of its parameter.
+        folder: where the checkpoint lies.
+        vocab_size: V.
+        max_length: tokens of the longest sequence that the checkpoint is meant for.
+    """
+
+    params: Params
+    decoder: Decoder
+    names: dict[str, str]
+    folder: Path
+    vocab_size: int
+    max_length: int
+
+    def apply(self, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B L V"]:
+        """Logits (batch, length, vocab) in fp32."""
+        return self.decoder.apply(params, tokens)
 
     @functools.cached_property
     def tokenizer(self) -> Any:

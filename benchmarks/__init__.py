@@ -1,0 +1,1 @@
+"""Benchmarks of jaxgfo: `python -m benchmarks NAME [--quick] [--json FILE]`."""

@@ -1,0 +1,27 @@
+"""Run a benchmark by name."""
+
+import argparse
+import importlib
+
+NAMES = {
+    "tuning": "validation perplexity of every algorithm at the same number of forward tokens",
+    "chunks": "seconds per member against members side by side",
+}
+
+
+def main() -> None:
+    listed = "\n".join(f"  {name:10} {what}" for name, what in NAMES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"benchmarks:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--quick", action="store_true", help="a smaller run, under two minutes")
+    parser.add_argument("--json", metavar="FILE", help="append the results as JSON lines")
+    options = parser.parse_args()
+    importlib.import_module(f".{options.name}", __package__).main(options.quick, options.json)
+
+
+if __name__ == "__main__":
+    main()

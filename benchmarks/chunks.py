@@ -1,0 +1,67 @@
+"""Is it faster to compute several members side by side? Interleaved, in one process.
+
+For every chunk size the same population is evaluated; the ratio is to a chunk of one, round by
+round, so that a machine whose speed drifts does not matter.
+"""
+
+import statistics
+import time
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from jaxgfo import MeanNLL
+from jaxgfo.evaluation import compiled
+from jaxgfo.population import repeat
+from jaxgfo.tune import Options
+
+from . import records
+
+POP_SIZE = 32
+
+
+def main(quick: bool, json: str | None) -> None:
+    """Full parameters of the embedded model, at two sizes of batch."""
+    model, results = Options().load_model(), []
+    for rows in (4, 32):
+        train, _ = Options(rows=rows).texts(model)
+        population = repeat(model.params, POP_SIZE)
+        arguments = (model.params, population, train)
+        programs = {
+            size: compiled(MeanNLL(model), *arguments, chunk_size=size)
+            for size in ((1, 4) if quick else (1, 2, 4, 8, 32))
+        }
+        seconds = {size: [] for size in programs}
+        for _ in range(4 if quick else 9):
+            for size, program in programs.items():
+                begun = time.perf_counter()
+                jax.block_until_ready(program(*arguments))
+                seconds[size].append(time.perf_counter() - begun)
+        for size, times in seconds.items():
+            ratios = [t / one for t, one in zip(times[1:], seconds[1][1:])]  # the first warms up
+            results.append(
+                records.record(
+                    "chunks",
+                    chunk_size=size,
+                    tokens_per_member=train.tokens.size,
+                    milliseconds_per_member=1000 * statistics.median(times[1:]) / POP_SIZE,
+                    ratio=statistics.median(ratios),
+                    lowest_ratio=min(ratios),
+                    highest_ratio=max(ratios),
+                )
+            )
+    records.append(json, results)
+    table = Table(title="time per member, relative to one at a time")
+    for column in ("tokens per member", "chunk", "ms per member", "ratio", "lowest", "highest"):
+        table.add_column(column, justify="right")
+    for r in results:
+        table.add_row(
+            str(r["tokens_per_member"]),
+            str(r["chunk_size"]),
+            f"{r['milliseconds_per_member']:.1f}",
+            f"{r['ratio']:.2f}",
+            f"{r['lowest_ratio']:.2f}",
+            f"{r['highest_ratio']:.2f}",
+        )
+    Console().print(table)
