@@ -142,3 +142,20 @@ def test_arithmetic_crossover_stays_between_the_parents():
     assert (children <= first.max(axis=0) + 1e-6).all()
     assert (children >= first.min(axis=0) - 1e-6).all()
     assert jnp.abs(children[:, None] - first[None]).sum(axis=2).min(axis=1).max() > 0
+
+
+@pytest.mark.parametrize(("memory", "drawn"), [(-1.0, 0.4), (0.5, 0.0)])
+def test_terminal_crossover_memory(memory, drawn):
+    """L-SHADE: M_CR ends where every success had CR = 0, and an ended entry stays ended."""
+    algorithm = jaxgfo.SHADE(pop_size=4, memory_size=2)
+    state = jaxgfo.init(algorithm, KEY, jnp.zeros(3))
+    state = state._replace(
+        fitness=jnp.ones(4),
+        step=jnp.int32(1),
+        crossover=jnp.full(4, drawn),
+        memory_crossover=jnp.array([memory, 0.7]),
+    )
+    population = jnp.ones((4, 3))
+    state, _ = jaxgfo.tell(algorithm, KEY, state, population, jnp.array([0.5, 2.0, 0.5, 2.0]))
+    np.testing.assert_allclose(state.memory_crossover, [-1.0, 0.7])
+    assert state.slot == 1
