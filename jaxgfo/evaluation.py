@@ -66,11 +66,11 @@ def compiled(
     Call it with (space, population, batch). `memory_analysis()`, `cost_analysis()` and `as_text()`
     tell what it needs and does. Arrays may be given as `jax.ShapeDtypeStruct`.
     """
-    arguments = (space, population, batch)
+    leaves, treedef = jax.tree.flatten((space, population, batch))
+    signatures = tuple(map(_signature, leaves))
     if chunk_size is None:
-        chunk_size = largest_chunk(objective, *arguments)
-    leaves, treedef = jax.tree.flatten(arguments)
-    return _executable(objective, chunk_size, treedef, tuple(map(_signature, leaves)))
+        chunk_size = _default_chunk(objective, treedef, signatures)
+    return _executable(objective, chunk_size, treedef, signatures)
 
 
 def largest_chunk(
@@ -127,10 +127,19 @@ def _evaluate(objective, chunk_size, space, population, batch):
 
 
 @functools.lru_cache(maxsize=64)
+def _default_chunk(objective, treedef, signatures):
+    # Kept: free memory changes all the time, and another chunk would be another compilation.
+    return largest_chunk(objective, *_arguments(treedef, signatures))
+
+
+@functools.lru_cache(maxsize=64)
 def _executable(objective, chunk_size, treedef, signatures):
-    leaves = [jax.ShapeDtypeStruct(shape, dtype, sharding=s) for shape, dtype, s in signatures]
-    arguments = treedef.unflatten(leaves)
+    arguments = _arguments(treedef, signatures)
     return _evaluate.lower(objective, chunk_size, *arguments).compile()
+
+
+def _arguments(treedef, signatures):
+    return treedef.unflatten(jax.ShapeDtypeStruct(s, d, sharding=p) for s, d, p in signatures)
 
 
 def _signature(leaf: Any) -> tuple[Any, ...]:

@@ -79,7 +79,7 @@ def run(
     key: Key,
     num_generations: int | None = None,
     num_evaluations: int | None = None,
-    num_seconds: float | None = None,
+    num_seconds: float | int | None = None,
     chunk_size: int | None = None,
     on_generation: Callable[[Generation], None] | None = None,
     resume: Result | None = None,
@@ -106,14 +106,8 @@ def run(
     Raises:
         ValueError: no budget, or one that allows no generation at all.
     """
-    budgets = {"generations": num_generations, "evaluations": num_evaluations}
-    if all(b is None for b in (*budgets.values(), num_seconds)):
-        raise ValueError("run needs num_generations, num_evaluations or num_seconds")
+    check_budget(algorithm.pop_size, num_generations, num_evaluations, num_seconds)
     pop_size = algorithm.pop_size
-    for name, budget in budgets.items():
-        least = pop_size if name == "evaluations" else 1
-        if budget is not None and budget < least:
-            raise ValueError(f"num_{name} is {budget}; one generation needs {least}")
     begun, compiling = time.perf_counter(), clock.CompileClock()
     history = list(resume.history) if resume else []
     before = history[-1].seconds if history else 0.0
@@ -169,6 +163,27 @@ def run(
         state=state,
         stopped=stopped,
     )
+
+
+def check_budget(
+    pop_size: int,
+    num_generations: int | None,
+    num_evaluations: int | None,
+    num_seconds: float | int | None,
+) -> None:
+    """Refuse what `run` refuses.
+
+    Raises:
+        ValueError: no budget, or one that allows no generation at all.
+    """
+    budgets = {"generations": (num_generations, 1), "evaluations": (num_evaluations, pop_size)}
+    if num_generations is None and num_evaluations is None and num_seconds is None:
+        raise ValueError("run needs num_generations, num_evaluations or num_seconds")
+    for name, (budget, least) in budgets.items():
+        if budget is not None and budget < least:
+            raise ValueError(f"num_{name} is {budget}; one generation needs {least}")
+    if num_seconds is not None and not num_seconds > 0:
+        raise ValueError(f"num_seconds is {num_seconds}; expected more than 0")
 
 
 _decode = jax.jit(base.decode)

@@ -16,7 +16,7 @@ def free(device: Any = None) -> int:
     return psutil.virtual_memory().available
 
 
-def readable(num_bytes: float) -> str:
+def readable(num_bytes: int | float) -> str:
     """`1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if num_bytes < 1024:

@@ -49,7 +49,10 @@ def _linen(module: Any, variables: Mapping[str, Any]) -> Function:
     frozen = {name: value for name, value in variables.items() if name != "params"}
 
     def apply(params: Params, *args: Any, **kwargs: Any) -> Any:
-        return module.apply({**frozen, "params": params}, *args, **kwargs)
+        # What may be written must be said; what was written comes back beside the output.
+        mutable = {"mutable": list(frozen)} if frozen else {}
+        output = module.apply({**frozen, "params": params}, *args, **mutable, **kwargs)
+        return output[0] if frozen else output
 
     return Function(variables["params"], apply)
 
@@ -60,7 +63,8 @@ def _nnx(module: Any) -> Function:
     graph, state, frozen = nnx.split(module, nnx.Param, ...)
 
     def apply(params: Params, *args: Any, method: str = "__call__", **kwargs: Any) -> Any:
-        merged = nnx.merge(graph, _filled(state, params), frozen)
+        # Copies: under a transformation, variables from outside may not be written.
+        merged = nnx.merge(graph, _filled(state, params), nnx.clone(frozen))
         return getattr(merged, method)(*args, **kwargs)
 
     return Function(nnx.to_pure_dict(state), apply)

@@ -34,8 +34,8 @@ class MeanNLL:
     accumulated in fp32 (fp64 under x64) whatever the model's dtype.
 
     Attributes:
-        model: a model with `features(params, tokens)` (batch, length, hidden) and
-            `logits(params, features)` (..., vocab), as `jaxgfo.load_model` gives; or any function
+        model: what `jaxgfo.load_model` gives; or an object with `features(params, tokens)` (batch,
+            length, hidden) and `logits(params, features)` (..., vocab); or any function
             `apply(params, tokens)` -> logits (batch, length, vocab), which is called a few rows at
             a time instead.
         chunk_size: positions (or rows of a plain function) at a time; None: as many as keep the
@@ -46,7 +46,8 @@ class MeanNLL:
     chunk_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could not score anything."""
+        """Refuse what could not score anything; keep the functions of a model, not its weights."""
+        object.__setattr__(self, "model", getattr(self.model, "decoder", self.model))
         if not callable(self.model) and not hasattr(self.model, "features"):
             raise TypeError(
                 "MeanNLL needs a function apply(params, tokens) -> logits, or a model with "
@@ -103,7 +104,7 @@ def perplexity(
     if not count:
         raise ValueError("no token is predicted: every mask is False after the first position")
     mean = total / count
-    return math.exp(mean) if mean < 700 else math.inf
+    return math.inf if mean > 700 else math.exp(mean)
 
 
 _sums = jax.jit(lambda objective, *args: objective.sums(*args), static_argnums=0)
@@ -119,8 +120,8 @@ def _nll(logits: Array, targets: Int[Array, "..."], mask: Bool[Array, "..."]) ->
 def _summed(f: Callable[..., Array], arrays: tuple[Array, ...], chunk_size: int) -> Array:
     """Sum of f over chunks of the leading axis; the last chunk is filled with zeros."""
     length = arrays[0].shape[0]
-    chunks = -(-length // min(chunk_size, length))
-    if chunks == 1:
+    chunks = -(-length // chunk_size)
+    if chunks <= 1:
         return f(*arrays)
     size = -(-length // chunks)
 

@@ -14,12 +14,12 @@ from .base import set_field, space
 
 GROUPS = {  # names for the usual parts of a decoder, on the paths that Flax modules have
     "norms": ("*norm*", "*ln_*"),
-    "attention": ("*attention.*", "*attn.*"),
-    "mlp": ("*mlp.*",),
+    "attention": ("*attention.*", "*attention_[0-9]*.*", "*attn.*", "*attn_[0-9]*.*"),
+    "mlp": ("*mlp.*", "*mlp_[0-9]*.*"),
     "embeddings": ("*embed*",),
     "head": ("*head.*",),
 }
-LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)[._](\d+)(?=\.|$)", re.IGNORECASE)
+LAYER = re.compile(r"(?:^|\.)(?:\w*layers?|\w*blocks?|h)[._](\d+)(?=\.|$)", re.IGNORECASE)
 LAST = re.compile(r"last-(\d+)")
 
 
