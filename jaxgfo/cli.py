@@ -96,8 +96,11 @@ def _tune(command: Search) -> int:
     from .io.log import Progress, summary
 
     tokens = job.train.tokens.size
-    with Progress(console, tokens, job.budget(), job.algorithm.pop_size) as progress:
-        report = job.execute(progress)
+    try:
+        with Progress(console, tokens, job.budget(), job.algorithm.pop_size) as progress:
+            report = job.execute(progress)
+    except (MemoryError, OSError) as error:
+        return _refuse(error)
     if command.json:
         print(json.dumps(report))
     else:

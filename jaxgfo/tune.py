@@ -13,7 +13,7 @@ import jax
 from . import embedded
 from .core import Algorithm
 from .io import huggingface, text
-from .loop import Generation, Result, run
+from .loop import Generation, Result, check_budget, run
 from .models.model import Model
 from .objectives import Batch, MeanNLL, perplexity
 from .spaces import Space
@@ -59,7 +59,12 @@ class Data:
                 f"length is {length}; expected 2 to {model.max_length}, the longest sequence that "
                 "the model is meant for"
             )
-        return text.read_batch(path, model.tokenizer, length)
+        batch = text.read_batch(path, model.tokenizer, length)
+        if (highest := int(batch.tokens.max())) >= model.vocab_size:
+            raise ValueError(
+                f"the tokenizer gives token {highest}, but the model knows {model.vocab_size} only"
+            )
+        return batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,29 @@ class Options(Data):
     chunk_size: int | None = None
     out: Path | None = None
 
+    def texts(self, model: Model) -> tuple[Batch, Batch]:
+        """The sequences that candidates are scored on, and those held out."""
+        train = self.batch(model, embedded.TRAIN if self.data == EMBEDDED else self.data)
+        held_out = self.validation
+        if held_out is None and self.data == EMBEDDED:
+            held_out = embedded.VALIDATION
+        if held_out is None:
+            train, rest = text.split(train, HELD_OUT)
+        else:
+            rest = self.batch(model, held_out)
+        return text.spread(train, self.rows), rest
+
+    def budget(self, pop_size: int) -> dict[str, Any]:
+        """The budgets of `run`."""
+        evaluations = self.evaluations
+        if self.generations is None and self.seconds is None and evaluations is None:
+            evaluations = max(EVALUATIONS, pop_size)
+        return {
+            "num_generations": self.generations,
+            "num_evaluations": evaluations,
+            "num_seconds": self.seconds,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -110,15 +138,7 @@ class Job:
 
     def budget(self) -> dict[str, Any]:
         """The budgets of `run`."""
-        o = self.options
-        evaluations = o.evaluations
-        if o.generations is None and o.seconds is None and evaluations is None:
-            evaluations = max(EVALUATIONS, self.algorithm.pop_size)
-        return {
-            "num_generations": o.generations,
-            "num_evaluations": evaluations,
-            "num_seconds": o.seconds,
-        }
+        return self.options.budget(self.algorithm.pop_size)
 
     def execute(self, on_generation: Callable[[Generation], None] | None = None) -> dict[str, Any]:
         """Search, measure the best candidate on held-out text, write it, and report."""
@@ -171,21 +191,16 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Job:
         FileNotFoundError, FileExistsError, ValueError: what is wrong, and the way out.
     """
     _check_positive(options)
+    check_budget(algorithm.pop_size, **options.budget(algorithm.pop_size))
     if options.out is not None:
         huggingface.check_vacant(options.out)
     model = options.load_model()
-    train, held_out = _texts(options, model)
+    train, held_out = options.texts(model)
     space = parse(options.space, model.params, jax.random.key(options.seed))
     # Leaves or bounds that do not suit the algorithm are refused here.
     jax.eval_shape(algorithm.init, jax.random.key(0), space.start())
-    before = perplexity(model, model.params, train)
-    held_out_before = _held_out(model, model.params, held_out)
-    for where, value in [("training", before), ("validation", held_out_before)]:
-        if not math.isfinite(value):
-            raise ValueError(
-                f"the model's perplexity on the {where} text is {value}, so there is nothing to "
-                "improve on; look for NaN in the checkpoint, or try --dtype float32"
-            )
+    before = _finite("training", perplexity(model, model.params, train))
+    held_out_before = _finite("validation", _held_out(model, model.params, held_out))
     return Job(
         name=name,
         algorithm=algorithm,
@@ -208,7 +223,7 @@ def evaluate(data: Data) -> dict[str, Any]:
     """
     model = data.load_model()
     batch = data.batch(model, embedded.VALIDATION if data.data == EMBEDDED else data.data)
-    value = _held_out(model, model.params, batch)
+    value = _finite("given", _held_out(model, model.params, batch))
     return {
         "model": data.model,
         "data": data.data,
@@ -219,24 +234,20 @@ def evaluate(data: Data) -> dict[str, Any]:
     }
 
 
-def _texts(options: Options, model: Model) -> tuple[Batch, Batch]:
-    """Training rows and held-out rows."""
-    train = options.batch(model, embedded.TRAIN if options.data == EMBEDDED else options.data)
-    held_out = options.validation
-    if held_out is None and options.data == EMBEDDED:
-        held_out = embedded.VALIDATION
-    if held_out is None:
-        train, rest = text.split(train, HELD_OUT)
-    else:
-        rest = options.batch(model, held_out)
-    return text.spread(train, options.rows), rest
-
-
 def _check_positive(options: Options) -> None:
     for name in ("rows", "generations", "evaluations", "seconds", "chunk_size"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:
             raise ValueError(f"{name} is {value}; expected more than 0")
+
+
+def _finite(which: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(
+            f"the model's perplexity on the {which} text is {value}; look for NaN in the "
+            "checkpoint, or try --dtype float32"
+        )
+    return value
 
 
 def _held_out(model: Model, params: Any, batch: Batch) -> float:

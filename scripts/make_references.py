@@ -53,7 +53,7 @@ def build(seed: int, **changes) -> LlamaForCausalLM:
 @torch.no_grad()
 def scores(model: LlamaForCausalLM, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
     """Logits (rows, length, vocab), and nats summed over the predicted tokens of every row."""
-    logits = model.float()(tokens).logits
+    logits = model(tokens).logits
     picked = logits[:, :-1].double().log_softmax(-1).gather(-1, tokens[:, 1:, None])
     return {"logits": logits.contiguous(), "nll": -picked.sum((1, 2))}
 
@@ -65,6 +65,8 @@ def reference(seed: int, changes: dict) -> tuple[dict[str, torch.Tensor], dict[s
         model.save_pretrained(folder)
         saved = load_file(Path(folder) / "model.safetensors")
         config = (Path(folder) / "config.json").read_text()
+        # Opened anew: the rotary table of a model cast to bf16 and back is not that of fp32.
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tensors = {f"checkpoint/{name}": tensor for name, tensor in saved.items()}
     tokens = torch.randint(TINY["vocab_size"], (ROWS, LENGTH))
     return tensors | scores(model, tokens) | {"tokens": tokens.int()}, {"config": config}

@@ -118,7 +118,7 @@ def test_a_half_precision_model_is_summed_in_full_precision(model, chunk_size):
     total, count = oracle(logits.astype(jnp.float32), batch)
     value = MeanNLL(MODELS[model], chunk_size)(params, batch)
     assert value.dtype == jnp.float32
-    np.testing.assert_allclose(value, total / count, rtol=1e-5)
+    np.testing.assert_allclose(value, total / count, rtol=5e-5)
     # The same in bf16 would be visibly wrong: a sum of thousands takes up no more terms.
     terms = jax.nn.logsumexp(logits[:, :-1], axis=-1) - jnp.take_along_axis(
         logits[:, :-1], batch.tokens[:, 1:, None], -1

@@ -148,13 +148,15 @@ def _config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(config).__name__}")
     if config.get("model_type") not in FAMILIES:
         raise ValueError(
             f"{path}: model_type is {config.get('model_type')!r}, which is not supported; "
             f"supported: {', '.join(FAMILIES)}"
         )
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method")
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method")
         raise ValueError(
             f"{path}: the checkpoint is quantised ({method}); use the original in float32, "
             "bfloat16 or float16"
@@ -164,7 +166,10 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _weight_files(folder: Path) -> list[Path]:
     if (folder / INDEX).is_file():
-        shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        try:
+            shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{folder / INDEX}: no weight_map of file names in it") from error
         files = [folder / name for name in sorted(set(shards))]
     else:
         files = [folder / WEIGHTS]
@@ -184,7 +189,7 @@ def _read(
     files: list[Path], shapes: Params, table: dict[str, str], config: dict[str, Any], dtype: Any
 ) -> tuple[Params, dict[str, str]]:
     expected = tree.flat_paths(shapes)
-    arrays, names, faults = {}, {}, []
+    arrays, names, faults, seen = {}, {}, [], set()
     for name, array in _tensors(files):
         path = _path(name, table)
         if BUFFERS.fullmatch(name) or (path == "head.kernel" and path not in expected):
@@ -192,6 +197,7 @@ def _read(
         if path is None or path not in expected:
             faults.append(f"unexpected {name}")
             continue
+        seen.add(path)
         array = _stored(path, array)
         if array.shape != expected[path].shape:
             wanted = _stored(path, np.empty(expected[path].shape)).shape
@@ -199,7 +205,7 @@ def _read(
             continue
         arrays[path] = jnp.asarray(array, dtype)
         names[name] = path
-    faults += [f"missing {path}" for path in expected if path not in arrays]
+    faults += [f"missing {path}" for path in expected if path not in seen]
     if faults:
         raise ValueError(
             f"{files[0].parent}: the tensors do not fit config.json: " + "; ".join(faults[:20])

@@ -86,11 +86,11 @@ def summary(report: dict[str, Any]) -> Table:
     return table
 
 
-def _exp(nats: float) -> float:
+def _exp(nats: int | float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def _thousands(number: float) -> str:
+def _thousands(number: int | float) -> str:
     for unit in ("", "k", "M", "G"):
         if number < 1000:
             return f"{number:.3g}{unit}"
@@ -98,7 +98,7 @@ def _thousands(number: float) -> str:
     return f"{number:.3g}T"
 
 
-def _clock(seconds: float) -> str:
+def _clock(seconds: int | float) -> str:
     if not math.isfinite(seconds):
         return "?"
     minutes, rest = divmod(round(seconds), 60)

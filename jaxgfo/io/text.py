@@ -22,11 +22,11 @@ def read_text(path: str | Path, field: str = "text") -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"data {str(path)!r}: no such file; expected a text or .jsonl file")
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     if path.suffix == ".jsonl":
-        lines = content.splitlines()
+        lines = content.split("\n")  # splitlines() would cut inside strings, at U+2028
         documents = [_document(path, i, x, field) for i, x in enumerate(lines, 1) if x.strip()]
     else:
         documents = [content]

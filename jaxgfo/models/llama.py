@@ -76,7 +76,8 @@ class Attention(nnx.Module):
             for layer in (self.query, self.key, self.value)
         )
         query, key = rotate(query, self.theta), rotate(key, self.theta)
-        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+        with jax.numpy_dtype_promotion("standard"):  # JAX's own softmax goes from bf16 to fp32
+            mixed = jax.nn.dot_product_attention(query, key, value, is_causal=True)
         return self.out(mixed.reshape(*x.shape[:2], -1))
 
 
@@ -144,7 +145,8 @@ class Llama(nnx.Module):
 
     def features(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """What the head reads."""
-        x = self.embed(tokens)
+        # Not `self.embed(tokens)`: nnx.Embed casts to the dtype it was built with.
+        x = self.embed.embedding[...][tokens]
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)

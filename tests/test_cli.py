@@ -1,0 +1,344 @@
+"""The command line, run in-process on tiny checkpoints."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from checkpoints import TOKENIZER, random_tensors, write
+from safetensors import safe_open
+
+import jaxgfo
+from jaxgfo import cli, describe, tune
+
+REPORT = """algorithm space model perplexity_before perplexity_after train_before train_after
+generations evaluations forward_tokens seconds compile_seconds out""".split()
+TEXT = "A blue hat was lost near the old inn, and Greta asked everybody for it. " * 40
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A current folder with a model and a text in it."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "model")
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+def words(line):
+    return line.split()
+
+
+def call(capsys, line):
+    """Exit code, standard output and standard error."""
+    try:
+        code = cli.main(words(line))
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+TINY = "tune --model model --data text.txt --length 16 --rows 2 --generations 2"
+
+
+def report_of(capsys, line):
+    code, out, err = call(capsys, f"{line} --json")
+    assert code == 0, err
+    assert len(out.splitlines()) == 1
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("name", jaxgfo.REGISTRY)
+def test_tune_with_every_algorithm(work, capsys, name):
+    report = report_of(capsys, f"{TINY} --algorithm {name} --pop-size 4 --seed 1")
+    assert set(REPORT) <= set(report)
+    assert (report["algorithm"], report["space"], report["model"]) == (
+        name,
+        "select:norms",
+        "model",
+    )
+    assert (report["generations"], report["evaluations"]) == (2, 8)
+    assert report["forward_tokens"] == 8 * 2 * 16
+    assert report["train_after"] <= report["train_before"]
+    assert 0 < report["compile_seconds"] < report["seconds"]
+    assert report["out"] == f"runs/{name}-1"
+    assert json.loads((work / report["out"] / "jaxgfo.json").read_text()) == report
+    model = jaxgfo.load_model(report["out"])
+    assert model.tokenizer is not None
+
+
+def test_the_tuned_model_has_the_perplexity_that_was_reported(work, capsys):
+    (work / "held.txt").write_text(TEXT[7:500])
+    report = report_of(
+        capsys, f"{TINY} --algorithm random --init-scale 0.5 --generations 6 --validation held.txt"
+    )
+    assert report["train_after"] < report["train_before"]
+    assert report["perplexity_after"] != report["perplexity_before"]
+    for folder, key in [("model", "perplexity_before"), (report["out"], "perplexity_after")]:
+        again = report_of(capsys, f"evaluate --model {folder} --data held.txt --length 16")
+        assert again["perplexity"] == pytest.approx(report[key], rel=1e-6)
+        assert again["nats_per_token"] == pytest.approx(np.log(again["perplexity"]))
+        assert again["tokens"] % 15 == 0
+    # Only what the space chose was changed.
+    with (
+        safe_open("model/model.safetensors", "numpy") as before,
+        safe_open(f"{report['out']}/model.safetensors", "numpy") as after,
+    ):
+        changed = {
+            name
+            for name in before.keys()  # noqa: SIM118
+            if not np.array_equal(before.get_tensor(name), after.get_tensor(name))
+        }
+    assert changed == {n for n in random_tensors() if "norm" in n}
+
+
+def test_the_run_ends_with_a_table(work, capsys):
+    code, out, err = call(capsys, f"{TINY} --algorithm random --pop-size 4")
+    assert code == 0
+    for part in ("validation", "training", "before", "after", "2 generations", "runs/random-1"):
+        assert part in out
+    assert "4 members, on 32 tokens" in err
+    code, out, _ = call(capsys, "evaluate --model model --data text.txt --length 16")
+    assert re.search(r"perplexity \d+\.\d{4} over \d+ tokens", out)
+
+
+def test_the_same_seed_gives_the_same_run(work, capsys):
+    line = f"{TINY} --algorithm ga --pop-size 4 --elites 2"
+    first, second = (report_of(capsys, line) for _ in range(2))
+    other = report_of(capsys, f"{line} --seed 5")
+    assert first["perplexity_after"] == second["perplexity_after"] != other["perplexity_after"]
+    assert [r["out"] for r in (first, second, other)] == [f"runs/ga-{i}" for i in (1, 2, 3)]
+
+
+def test_hyperparameters_and_bounds_are_options(work, capsys):
+    def after(options):
+        return report_of(capsys, f"{TINY} --algorithm=random --pop-size=4 {options}")["train_after"]
+
+    plain = after("--init-scale 0.3")
+    bounded = after("--init-scale 0.3 --bounds 0.9 1.1")
+    wrapped = after("--init-scale 0.3 --bounds 0.9 1.1 --bounds-mode wrap")
+    uniform = after("--init-scale None --bounds 0.9 1.1")
+    assert len({plain, after("--init-scale 0.2"), bounded, wrapped, uniform}) == 5
+
+
+@pytest.mark.parametrize("space", ["full", "flat:head", "subspace:3", "select:last-1&norms"])
+def test_spaces_dtypes_and_documents(work, capsys, space):
+    (work / "text.jsonl").write_text("\n".join(json.dumps({"text": TEXT[:i]}) for i in (50, 9, 70)))
+    report = report_of(
+        capsys,
+        f"tune --model model --data text.jsonl --length 16 --rows 2 --evaluations 9 --pop-size 4 "
+        f"--algorithm random --space {space} --dtype bfloat16 --out tuned --chunk-size 2",
+    )
+    assert (report["space"], report["out"], report["evaluations"]) == (space, "tuned", 8)
+    params = jaxgfo.load_model("tuned").params
+    assert {str(x.dtype) for x in jax.tree.leaves(params)} == {"bfloat16"}
+
+
+@pytest.mark.slow
+def test_the_embedded_default(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    report = report_of(capsys, "tune --algorithm random --generations 2 --pop-size 2 --rows 2")
+    assert (report["model"], report["data"]) == ("embedded", "embedded")
+    assert report["train_after"] <= report["train_before"] < 50
+
+
+def test_ctrl_c_writes_what_was_found(work, capsys, monkeypatch):
+    import signal
+
+    from jaxgfo.io import log
+
+    monkeypatch.setattr(
+        log.Progress, "__call__", lambda self, generation: signal.raise_signal(signal.SIGINT)
+    )
+    report = report_of(capsys, f"{TINY} --algorithm random --pop-size 4 --generations 9")
+    assert (report["stopped"], report["generations"]) == ("interrupted", 1)
+    jaxgfo.load_model(report["out"])
+
+
+# What is listed
+
+
+def test_algorithms_are_listed_with_hyperparameters_and_papers(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = call(capsys, "algorithms")
+    assert code == 0
+    for name, cls in jaxgfo.REGISTRY.items():
+        assert re.search(rf"^\s*{name}  {cls.__name__}", out, re.MULTILINE)
+        for field in dataclasses.fields(cls):
+            assert re.search(rf"\b{field.name}\b", out)
+        assert describe.reference(cls)[:30] in " ".join(out.split())
+
+
+@pytest.mark.parametrize("name", jaxgfo.REGISTRY)
+def test_every_hyperparameter_is_described(name):
+    cls = jaxgfo.REGISTRY[name]
+    described = describe.hyperparameters(cls)
+    assert {f.name for f in dataclasses.fields(cls)} == set(described)
+    assert all(described.values())
+    assert len(describe.headline(cls)) > 10
+    assert re.search(r"\(\d{4}\)", describe.reference(cls))
+
+
+@pytest.mark.parametrize("name", jaxgfo.REGISTRY)
+def test_help_shows_the_options_of_the_chosen_algorithm(capsys, name):
+    code, out, _ = call(capsys, f"tune --algorithm {name} --help")
+    assert code == 0
+    for field in dataclasses.fields(jaxgfo.REGISTRY[name]):
+        assert "--" + field.name.replace("_", "-") in out
+    for option in ("--model", "--data", "--space", "--seconds", "--bounds-mode", "--json"):
+        assert option in out
+
+
+def test_help_describes_every_option_of_its_own(capsys):
+    for line in ("--help", "evaluate --help"):
+        code, out, _ = call(capsys, line)
+        assert code == 0
+        assert "tune" in out or "--model" in out
+    for cls in (tune.Options, tune.Data):
+        described = describe.hyperparameters(cls)
+        assert set(cls.__annotations__) <= set(described)
+
+
+# What is refused, before any search
+
+
+@pytest.fixture
+def no_search(monkeypatch):
+    def run(*_, **__):
+        raise AssertionError("the search began")
+
+    monkeypatch.setattr(tune, "run", run)
+
+
+def spoil(work, name, content=None):
+    path = work / "model" / name
+    path.unlink() if content is None else path.write_text(content)
+
+
+def nan_checkpoint(work):
+    for file in (work / "model").iterdir():
+        file.unlink()
+    (work / "model").rmdir()
+    tensors = random_tensors()
+    tensors["model.norm.weight"][0] = np.nan
+    write(work / "model", tensors)
+
+
+def large_tokens(work):
+    for file in (work / "model").iterdir():
+        file.unlink()
+    (work / "model").rmdir()
+    write(work / "model", vocab_size=60)
+
+
+REFUSED = {
+    "missing file": (None, "--data no.txt", "data 'no.txt': no such file"),
+    "missing validation": (None, "--validation no.txt", "data 'no.txt': no such file"),
+    "missing model": (None, "--model no", "model 'no': no such folder"),
+    "empty file": (lambda w: (w / "text.txt").write_text(""), "", "text.txt is empty"),
+    "short text": (
+        lambda w: (w / "text.txt").write_text("a"),
+        "",
+        "shorter than one sequence of 16",
+    ),
+    "one sequence": (
+        lambda w: (w / "text.txt").write_text(TEXT[:60]),
+        "",
+        "one sequence only, so none can be held out",
+    ),
+    "bad jsonl": (
+        lambda w: (w / "text.jsonl").write_text("nonsense"),
+        "--data text.jsonl",
+        "text.jsonl, line 1: expected a JSON object",
+    ),
+    "long sequence": (None, "--length 65", "length is 65; expected 2 to 64"),
+    "space": (None, "--space lowrank:3", "space 'lowrank:3' is not known; expected full, select"),
+    "pattern": (None, "--space select:foo", "'foo' matches no parameter"),
+    "algorithm": (None, "--algorithm xyz", "xyz"),
+    "option": (None, "--nonsense 3", "--nonsense"),
+    "option of another algorithm": (None, "--cooling-rate 0.9", "--cooling-rate"),
+    "not a number": (None, "--rows many", "many"),
+    "pop_size": (None, "--pop-size 3", "pop_size is 3, but it needs at least 4 members"),
+    "range": (None, "--weight 3", "weight is 3.0; expected a number in [0, 2]"),
+    "choice": (None, "--strategy rand/2", "rand/2"),
+    "bounds": (None, "--bounds 1 0", "bounds are 1.0 and 0.0; expected the lower one first"),
+    "missing bounds": (None, "--init-scale None", "bounds"),
+    "evaluations": (None, "--evaluations 7", "evaluations is 7; one generation needs 8"),
+    "generations": (None, "--generations 0", "generations is 0; expected more than 0"),
+    "seconds": (None, "--seconds nan", "seconds is nan; expected more than 0"),
+    "rows": (None, "--rows 0", "rows is 0; expected more than 0"),
+    "out": (None, "--out model", "model exists and is not an empty folder"),
+    "safetensors": (
+        lambda w: spoil(w, "model.safetensors", "garbage"),
+        "",
+        "model.safetensors is not a safetensors file",
+    ),
+    "no weights": (lambda w: spoil(w, "model.safetensors"), "", "model.safetensors is missing"),
+    "tokenizer": (lambda w: [spoil(w, n) for n in TOKENIZER], "", "no tokenizer"),
+    "architecture": (
+        lambda w: spoil(w, "config.json", '{"model_type": "gpt2"}'),
+        "",
+        "model_type is 'gpt2', which is not supported; supported: llama",
+    ),
+    "nan": (nan_checkpoint, "", "perplexity on the training text is nan; look for NaN"),
+    "vocabulary": (large_tokens, "", "but the model knows 60 only"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_told_in_one_line_before_any_search(work, capsys, no_search, case):
+    prepare, options, message = REFUSED[case]
+    if prepare:
+        prepare(work)
+    code, out, err = call(capsys, f"{TINY} --algorithm de --pop-size 8 {options} --json")
+    shown = " ".join(re.sub(r"[│╭╮╰╯─]", " ", err + out).split())
+    assert code == 2
+    assert message in shown
+    assert "Traceback" not in shown
+    assert not (work / "runs").exists()
+    if shown.startswith("jaxgfo:") or err.startswith("jaxgfo:"):
+        assert out == ""
+        assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("case", ["missing file", "empty file", "tokenizer", "safetensors", "nan"])
+def test_evaluate_refuses_the_same(work, capsys, case):
+    prepare, options, message = REFUSED[case]
+    if prepare:
+        prepare(work)
+    line = f"evaluate --model model --data text.txt --length 16 {options}"
+    code, out, err = call(capsys, line)
+    assert (code, out) == (2, "")
+    assert message.replace("training", "given") in " ".join(err.split())
+
+
+def test_what_is_cheap_to_check_is_checked_before_loading(work, capsys, monkeypatch):
+    def load(*_, **__):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(tune.huggingface, "load_model", load)
+    for options in (
+        "--evaluations 7",
+        "--seconds 0",
+        "--out model",
+        "--pop-size 3",
+        "--bounds 1 0",
+    ):
+        code, _, err = call(capsys, f"{TINY} --algorithm de --pop-size 8 {options}")
+        assert code == 2
+        assert err.startswith("jaxgfo: ")
+
+
+def test_too_little_memory_is_told(work, capsys, monkeypatch):
+    monkeypatch.setattr(jaxgfo.memory, "free", lambda device=None: 100)
+    code, _, err = call(capsys, f"{TINY} --algorithm random --pop-size 4")
+    assert code == 2
+    assert "one member needs" in err
+
+
+def test_nothing_at_all_is_refused_with_what_there_is(capsys):
+    code, out, err = call(capsys, "")
+    assert code == 2
+    assert "evaluate" in out + err
