@@ -18,7 +18,7 @@ from .core import Scalar
 from .tune import Data, Options, prepare
 from .tune import evaluate as evaluate_checkpoint
 
-DEFAULT = "pso"
+DEFAULT = "sa"
 OMITTED = ("bounds",)  # given by two options of their own
 EXPECTED = (ValueError, OSError, MemoryError)  # what wrong input raises, with the way out
 
@@ -88,7 +88,7 @@ def _tune(command: Search) -> int:
     except EXPECTED as error:
         return _refuse(error)
     console.print(
-        f"{command.algorithm}, {job.algorithm.pop_size} members, on {job.train.tokens.size} tokens;"
+        f"{command.algorithm} with pop_size {job.algorithm.pop_size} on {job.train.tokens.size} tokens,"
         f" perplexity {job.train_before:.4f} (validation {job.perplexity_before:.4f})",
         highlight=False,
         soft_wrap=True,

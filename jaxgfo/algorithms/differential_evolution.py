@@ -52,19 +52,20 @@ class DifferentialEvolution:
         bounds: the box searched; None: unbounded.
         pop_size: members, at least 4.
 
-    Reference: Storn & Price (1997), doi:10.1023/A:1008202821328.
+    Reference: Storn & Price (1997), doi:10.1023/A:1008202821328. Their first choice for F, 0.5, is
+    the default.
     """
 
-    weight: Scalar = within(0.8, 0, 2)
-    crossover: Scalar = within(0.9, 0, 1)
+    weight: Scalar = within(0.5, 0, 2)
+    crossover: Scalar = within(0.5, 0, 1)
     strategy: Literal["rand/1", "best/1", "current-to-best/1", "current-to-pbest/1"] = static(
         "rand/1"
     )
     recombination: Literal["binomial", "exponential"] = static("binomial")
     p: Scalar = within(0.1, 0, 1)
-    init_scale: Scalar | None = within(0.01, 0)
+    init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
-    pop_size: int = static(32)
+    pop_size: int = static(16)
 
     least_members = 4
 

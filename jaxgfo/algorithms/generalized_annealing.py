@@ -39,11 +39,11 @@ class GeneralizedAnnealing:
     Steps follow the distorted Cauchy-Lorentz law of index q_v at temperature T, in turn on all
     coordinates at once and on a single one. T_k = T_0 (2^(q_v-1) - 1) / ((k+2)^(q_v-1) - 1). A
     rise ΔE is accepted with probability [1 - (1-q_a) ΔE / (T_k / (k+1))]^(1/(1-q_a)), or 0 where
-    the bracket is negative. This is the global phase of SciPy's `dual_annealing` and has its
-    defaults; it has no local search.
+    the bracket is negative. This is the global phase of SciPy's `dual_annealing`, without its local
+    search, and with its q_v and q_a; SciPy's T_0 = 5230 and its scale of 1 are made for boxes.
 
     Attributes:
-        temperature: T_0.
+        temperature: T_0; visits grow in length with T^(1 / (3 - q_v)).
         visit: q_v, in (1, 3).
         accept: q_a, below 1.
         scale: factor on every step, in units of the parameters.
@@ -57,14 +57,14 @@ class GeneralizedAnnealing:
     doi:10.1016/S0375-9601(97)00474-X.
     """
 
-    temperature: Scalar = within(5230.0, 1e-30)
+    temperature: Scalar = within(1.0, 1e-30)
     visit: Scalar = within(2.62, 1 + 1e-6, 3 - 1e-6)
     accept: Scalar = within(-5.0, -1e6, 1 - 1e-6)
-    scale: Scalar = within(1.0, 0)
+    scale: Scalar = within(0.01, 0)
     steps_per_temperature: Scalar = within(2.0, 1)
-    init_scale: Scalar | None = within(0.01, 0)
+    init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
-    pop_size: int = static(8)
+    pop_size: int = static(1)
 
     def init(self, key: Key, start: Params) -> GeneralizedState:
         """Place the chains around `start`; see `jaxgfo.init`."""

@@ -67,9 +67,9 @@ class GeneticAlgorithm:
     crossover_rate: Scalar = within(0.9, 0, 1)
     mutation: Literal["auto", "gaussian", "bit_flip", "uniform_reset"] = static("auto")
     mutation_rate: Scalar | None = within(None, 0, 1)
-    mutation_scale: Scalar = within(0.01, 0)
+    mutation_scale: Scalar = within(0.02, 0)
     elites: int = static(1)
-    init_scale: Scalar | None = within(0.01, 0)
+    init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
     pop_size: int = static(32)
 

@@ -58,9 +58,9 @@ class ParallelTempering:
     acceptance: Scalar = within(0.5, 1e-6, 1 - 1e-6)
     coldest_ratio: Scalar = within(1e-3, 1e-30, 1)
     scale: Scalar = within(0.01, 0)
-    init_scale: Scalar | None = within(0.01, 0)
+    init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
-    pop_size: int = static(8)
+    pop_size: int = static(4)
 
     least_members = 2
 

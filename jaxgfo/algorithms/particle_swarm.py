@@ -72,9 +72,9 @@ class ParticleSwarm:
     topology: Literal["global", "ring", "von_neumann"] = static("global")
     velocity_clamp: Scalar | None = within(None, 0)
     bit_velocity_clamp: Scalar = within(6.0, 0)
-    init_scale: Scalar | None = within(0.01, 0)
+    init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
-    pop_size: int = static(32)
+    pop_size: int = static(16)
 
     least_members = 2
 

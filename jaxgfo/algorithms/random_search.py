@@ -38,7 +38,7 @@ class RandomSearch:
     control of a many parameter system".
     """
 
-    init_scale: Scalar | None = within(0.01, 0)
+    init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
     pop_size: int = static(32)
 

@@ -74,7 +74,7 @@ class SHADE:
     p: Scalar = within(0.11, 0, 1)
     final_pop_size: Scalar | None = within(None, 4)
     max_evaluations: Scalar | None = within(None, 1)
-    init_scale: Scalar | None = within(0.01, 0)
+    init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
     pop_size: int = static(32)
 

@@ -49,7 +49,8 @@ class SimulatedAnnealing:
         init_scale: standard deviation of the chains' starts around `start`; None: uniform in
             `bounds`. Bits are fair coins and integers uniform in their bounds.
         bounds: the box searched; None: unbounded. Integers need one.
-        pop_size: chains, at least 1.
+        pop_size: chains, at least 1. One long chain makes more of a budget than several short ones;
+            more of them fill a device that has room.
 
     Reference: Kirkpatrick et al. (1983), doi:10.1126/science.220.4598.671; Metropolis et al.
     (1953), doi:10.1063/1.1699114.
@@ -62,9 +63,9 @@ class SimulatedAnnealing:
     num_steps: Scalar = within(1000.0, 1)
     steps_per_temperature: Scalar = within(1.0, 1)
     scale: Scalar = within(0.01, 0)
-    init_scale: Scalar | None = within(0.01, 0)
+    init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
-    pop_size: int = static(8)
+    pop_size: int = static(1)
 
     def init(self, key: Key, start: Params) -> AnnealingState:
         """Place the chains around `start`; see `jaxgfo.init`."""
