@@ -88,8 +88,8 @@ def _tune(command: Search) -> int:
     except EXPECTED as error:
         return _refuse(error)
     console.print(
-        f"{command.algorithm} with pop_size {job.algorithm.pop_size} on {job.train.tokens.size} tokens,"
-        f" perplexity {job.train_before:.4f} (validation {job.perplexity_before:.4f})",
+        f"{command.algorithm}, pop_size {job.algorithm.pop_size}, {job.train.tokens.size} tokens: "
+        f"perplexity {job.train_before:.4f} (validation {job.perplexity_before:.4f})",
         highlight=False,
         soft_wrap=True,
     )
