@@ -3,18 +3,22 @@
 import dataclasses
 import json
 import re
+import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
-from checkpoints import TOKENIZER, random_tensors, write
+from checkpoints import CONFIG, TOKENIZER, random_tensors, write
 from safetensors import safe_open
 
 import jaxgfo
 from jaxgfo import cli, describe, tune
+from jaxgfo.io import log
 
 REPORT = """algorithm space model perplexity_before perplexity_after train_before train_after
 generations evaluations forward_tokens seconds compile_seconds out""".split()
+ONE_LAYER = {"num_hidden_layers": 1}  # compiles sooner
 TEXT = "A blue hat was lost near the old inn, and Greta asked everybody for it. " * 40
 
 
@@ -22,19 +26,15 @@ TEXT = "A blue hat was lost near the old inn, and Greta asked everybody for it. 
 def work(tmp_path, monkeypatch):
     """A current folder with a model and a text in it."""
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "model")
+    write(tmp_path / "model", **ONE_LAYER)
     (tmp_path / "text.txt").write_text(TEXT)
     return tmp_path
-
-
-def words(line):
-    return line.split()
 
 
 def call(capsys, line):
     """Exit code, standard output and standard error."""
     try:
-        code = cli.main(words(line))
+        code = cli.main(line.split())
     except SystemExit as stop:
         code = stop.code
     return code, *capsys.readouterr()
@@ -91,7 +91,7 @@ def test_the_tuned_model_has_the_perplexity_that_was_reported(work, capsys):
             for name in before.keys()  # noqa: SIM118
             if not np.array_equal(before.get_tensor(name), after.get_tensor(name))
         }
-    assert changed == {n for n in random_tensors() if "norm" in n}
+    assert changed == {n for n in random_tensors(CONFIG | ONE_LAYER) if "norm" in n}
 
 
 def test_the_run_ends_with_a_table(work, capsys):
@@ -104,26 +104,48 @@ def test_the_run_ends_with_a_table(work, capsys):
     assert re.search(r"perplexity \d+\.\d{4} over \d+ tokens", out)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(work, capsys):
     line = f"{TINY} --algorithm ga --pop-size 4 --elites 2"
-    first, second = (report_of(capsys, line) for _ in range(2))
-    other = report_of(capsys, f"{line} --seed 5")
+    first, second, other = (report_of(capsys, f"{line} --seed {seed}") for seed in (3, 3, 5))
     assert first["perplexity_after"] == second["perplexity_after"] != other["perplexity_after"]
     assert [r["out"] for r in (first, second, other)] == [f"runs/ga-{i}" for i in (1, 2, 3)]
 
 
-def test_hyperparameters_and_bounds_are_options(work, capsys):
-    def after(options):
-        return report_of(capsys, f"{TINY} --algorithm=random --pop-size=4 {options}")["train_after"]
-
-    plain = after("--init-scale 0.3")
-    bounded = after("--init-scale 0.3 --bounds 0.9 1.1")
-    wrapped = after("--init-scale 0.3 --bounds 0.9 1.1 --bounds-mode wrap")
-    uniform = after("--init-scale None --bounds 0.9 1.1")
-    assert len({plain, after("--init-scale 0.2"), bounded, wrapped, uniform}) == 5
+def test_a_hyperparameter_changes_the_search(work, capsys):
+    line = f"{TINY} --algorithm=random --pop-size=4"
+    first, second = (report_of(capsys, f"{line} --init-scale {s}") for s in (0.3, 0.2))
+    assert first["train_before"] == second["train_before"]
+    assert first["train_after"] != second["train_after"]
 
 
-@pytest.mark.parametrize("space", ["full", "flat:head", "subspace:3", "select:last-1&norms"])
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ("--weight 0.5 --strategy best/1", {"weight": 0.5, "strategy": "best/1"}),
+        ("--bounds -1 2", {"bounds": jaxgfo.Bounds(-1.0, 2.0, "clip")}),
+        (
+            "--init-scale None --bounds 0 2 --bounds-mode wrap",
+            {"init_scale": None, "bounds": jaxgfo.Bounds(0.0, 2.0, "wrap")},
+        ),
+        ("", {}),
+    ],
+)
+def test_hyperparameters_and_bounds_are_options(capsys, monkeypatch, options, fields):
+    chosen = []
+
+    def prepare(name, algorithm, options):
+        chosen.append((name, algorithm))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cli, "prepare", prepare)
+    assert call(capsys, f"tune --algorithm de {options}")[0] == 2
+    assert chosen == [("de", jaxgfo.DifferentialEvolution(**fields))]
+
+
+@pytest.mark.parametrize(
+    "space", [pytest.param("full", marks=pytest.mark.slow), "flat:head", "subspace:3"]
+)
 def test_spaces_dtypes_and_documents(work, capsys, space):
     (work / "text.jsonl").write_text("\n".join(json.dumps({"text": TEXT[:i]}) for i in (50, 9, 70)))
     report = report_of(
@@ -136,7 +158,6 @@ def test_spaces_dtypes_and_documents(work, capsys, space):
     assert {str(x.dtype) for x in jax.tree.leaves(params)} == {"bfloat16"}
 
 
-@pytest.mark.slow
 def test_the_embedded_default(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     report = report_of(capsys, "tune --algorithm random --generations 2 --pop-size 2 --rows 2")
@@ -145,10 +166,6 @@ def test_the_embedded_default(tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_writes_what_was_found(work, capsys, monkeypatch):
-    import signal
-
-    from jaxgfo.io import log
-
     monkeypatch.setattr(
         log.Progress, "__call__", lambda self, generation: signal.raise_signal(signal.SIGINT)
     )
@@ -217,20 +234,15 @@ def spoil(work, name, content=None):
     path.unlink() if content is None else path.write_text(content)
 
 
+def rewrite(work, tensors=None, **changes):
+    shutil.rmtree(work / "model")
+    write(work / "model", tensors, **ONE_LAYER | changes)
+
+
 def nan_checkpoint(work):
-    for file in (work / "model").iterdir():
-        file.unlink()
-    (work / "model").rmdir()
-    tensors = random_tensors()
+    tensors = random_tensors(CONFIG | ONE_LAYER)
     tensors["model.norm.weight"][0] = np.nan
-    write(work / "model", tensors)
-
-
-def large_tokens(work):
-    for file in (work / "model").iterdir():
-        file.unlink()
-    (work / "model").rmdir()
-    write(work / "model", vocab_size=60)
+    rewrite(work, tensors)
 
 
 REFUSED = {
@@ -283,7 +295,7 @@ REFUSED = {
         "model_type is 'gpt2', which is not supported; supported: llama",
     ),
     "nan": (nan_checkpoint, "", "perplexity on the training text is nan; look for NaN"),
-    "vocabulary": (large_tokens, "", "but the model knows 60 only"),
+    "vocabulary": (lambda w: rewrite(w, vocab_size=60), "", "but the model knows 60 only"),
 }
 
 
