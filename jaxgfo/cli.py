@@ -104,7 +104,8 @@ def _tune(command: Search) -> int:
     if command.json:
         print(json.dumps(report))
     else:
-        Console().print(summary(report))
+        for part in summary(report):
+            Console().print(part, soft_wrap=True)
     return 0
 
 

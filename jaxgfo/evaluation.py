@@ -38,8 +38,7 @@ def evaluate(
         population: leaves (pop, ...).
         batch: any pytree of arrays.
         chunk_size: members computed side by side; None: `largest_chunk` on an accelerator and 1 on
-            a CPU, where several weight matrices at a time are slower than one after the other
-            (`python -m benchmarks chunks`).
+            a CPU, where more is slower unless batches are small (`python -m benchmarks chunks`).
 
     Raises:
         ValueError: chunk_size below 1, or an objective that does not return a scalar.

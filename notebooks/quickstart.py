@@ -24,9 +24,13 @@ except ImportError:  # on Colab: a clone of the project lies beside this noteboo
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", ".."], check=True)
     import jaxgfo
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
+
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 # %% [markdown]
 # ## ask and tell
@@ -44,7 +48,7 @@ algorithm = jaxgfo.DifferentialEvolution(pop_size=64, init_scale=1.0)
 key = jax.random.key(0)
 state = jaxgfo.init(algorithm, key, jnp.full(10, 2.5))
 curve = []
-for generation in range(300):
+for generation in range(600):
     ask_key, tell_key = jax.random.split(jax.random.fold_in(key, generation))
     population, state = jaxgfo.ask(algorithm, ask_key, state)
     fitness = rastrigin(population)
@@ -87,7 +91,7 @@ plt.show()
 # %%
 from jaxgfo import tune
 
-options = tune.Options(rows=8)
+options = tune.Options()
 model = options.load_model()
 train, held_out = options.texts(model)
 space = jaxgfo.Select(model.params, "norms")
@@ -95,7 +99,7 @@ print({path: leaf.shape for path, leaf in space.start().items()})
 
 # %%
 result = jaxgfo.run(
-    jaxgfo.ParticleSwarm(),
+    jaxgfo.SimulatedAnnealing(),
     space,
     jaxgfo.MeanNLL(model),
     train,

@@ -327,3 +327,9 @@ def test_spec_restricts_a_subspace_to_its_part():
 def test_unknown_spec_is_refused_with_what_there_is(spec):
     with pytest.raises(ValueError, match=r"(is not known|matches no parameter).*norms"):
         parse(spec, PARAMS, KEY)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_flat_refuses_a_vector_of_another_length(size):
+    with pytest.raises(ValueError, match=rf"z has shape \({size},\); expected \(4,\)"):
+        Flat({"a": jnp.zeros(4)}).decode(jnp.zeros(size))

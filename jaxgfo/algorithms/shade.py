@@ -54,7 +54,7 @@ class SHADE:
     ignored.
 
     Attributes:
-        memory_size: H.
+        memory_size: H, entries in the memory of successful F and CR.
         archive_rate: archive rows per active member; 0: no archive.
         p: share of the active members that count as best, at least two members.
         final_pop_size: N_min, members in use when `max_evaluations` are spent, at least 4; None:

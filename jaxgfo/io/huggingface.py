@@ -97,6 +97,8 @@ def save_model(model: Model, params: Params, folder: str | os.PathLike[str]) -> 
             for file in model.folder.glob(pattern):
                 shutil.copyfile(file, new / file.name)
         save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        # safetensors makes its file readable by its owner alone; the others follow the umask.
+        (new / WEIGHTS).chmod((new / "config.json").stat().st_mode)
         _follow_dtype(new / "config.json", tensors)
         if folder.exists():
             folder.rmdir()

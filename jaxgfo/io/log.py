@@ -68,8 +68,8 @@ class Progress:
         return [min(1.0, spent[k] / self.budget[k]) for k in spent if self.budget[k]]
 
 
-def summary(report: dict[str, Any]) -> Table:
-    """The table a run ends with."""
+def summary(report: dict[str, Any]) -> list[Table | Text]:
+    """The table a run ends with, and what it cost."""
     table = Table(title=f"{report['algorithm']} in {report['space']}", title_justify="left")
     for column in ("perplexity", "before", "after", "change"):
         table.add_column(column, justify="left" if column == "perplexity" else "right")
@@ -77,13 +77,12 @@ def summary(report: dict[str, Any]) -> Table:
         before, after = report[f"{key}_before"], report[f"{key}_after"]
         change = f"{100 * (after / before - 1):+.1f} %"
         table.add_row(name, f"{before:.4f}", f"{after:.4f}", change)
-    table.caption = (
+    cost = (
         f"{report['generations']} generations, {report['evaluations']} evaluations, "
         f"{_thousands(report['forward_tokens'])} forward tokens in {report['seconds']:.1f} s "
-        f"({report['compile_seconds']:.1f} s compiling)\ntuned model: {report['out']}"
+        f"({report['compile_seconds']:.1f} s compiling)"
     )
-    table.caption_justify = "left"
-    return table
+    return [table, Text(cost), Text(f"tuned model: {report['out']}")]
 
 
 def _exp(nats: int | float) -> float:

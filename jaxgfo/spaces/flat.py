@@ -43,8 +43,15 @@ class Flat:
         return jnp.concatenate([jnp.ravel(x).astype(dtype) for x in leaves])
 
     def decode(self, z: Float[Array, " size"]) -> Params:
-        """Cut the vector and restore shapes and dtypes."""
+        """Cut the vector and restore shapes and dtypes.
+
+        Raises:
+            ValueError: a vector of another length.
+        """
         leaves, treedef = jax.tree.flatten(jax.eval_shape(base.start, self.inner))
+        size = tree.size(leaves)
+        if z.shape != (size,):
+            raise ValueError(f"z has shape {z.shape}; expected ({size},), one entry a parameter")
         parts, offset = [], 0
         for leaf in leaves:
             count = math.prod(leaf.shape)
