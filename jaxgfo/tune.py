@@ -1,5 +1,6 @@
 """Tune a language model without gradients, from files to a file: what `jaxgfo tune` does."""
 
+import dataclasses
 import json
 import math
 import os
@@ -162,11 +163,13 @@ class Job:
         evaluations = last.evaluations if last else 0
         return {
             "algorithm": self.name,
+            "hyperparameters": dataclasses.asdict(self.algorithm),  # type: ignore[call-overload]
             "space": self.options.space,
             "model": self.options.model,
             "data": self.options.data,
+            "rows": self.train.tokens.shape[0],
+            "length": self.train.tokens.shape[1],
             "seed": self.options.seed,
-            "pop_size": self.algorithm.pop_size,
             "perplexity_before": self.perplexity_before,
             "perplexity_after": _held_out(self.model, result.params, self.held_out),
             "train_before": self.train_before,

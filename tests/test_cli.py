@@ -54,6 +54,7 @@ def report_of(capsys, line):
 def test_tune_with_every_algorithm(work, capsys, name):
     report = report_of(capsys, f"{TINY} --algorithm {name} --pop-size 4 --seed 1")
     assert set(REPORT) <= set(report)
+    assert report["hyperparameters"]["pop_size"] == 4
     assert (report["algorithm"], report["space"], report["model"]) == (
         name,
         "select:norms",
