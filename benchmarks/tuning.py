@@ -15,10 +15,9 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
-from jaxgfo import REGISTRY, MeanNLL, Select, run
-from jaxgfo.io import text
-from jaxgfo.objectives import perplexity
-from jaxgfo.tune import EVALUATIONS, ROWS_AT_A_TIME, Options
+from jaxgfo import REGISTRY, MeanNLL, run
+from jaxgfo.spaces.spec import parse
+from jaxgfo.tune import EVALUATIONS, Options, held_out_perplexity
 
 from . import records
 
@@ -30,8 +29,8 @@ def main(quick: bool, json: str | None) -> None:
     """Three seeds with the command line's defaults, or one seed and an eighth of the budget."""
     model = OPTIONS.load_model()
     train, held_out = OPTIONS.texts(model)
-    space, objective = Select(model.params, OPTIONS.space.removeprefix("select:")), MeanNLL(model)
-    score = functools.partial(_perplexity, model, held_out)
+    space, objective = parse(OPTIONS.space, model.params, jax.random.key(0)), MeanNLL(model)
+    score = functools.partial(held_out_perplexity, model, batch=held_out)
     budget = EVALUATIONS // 8 if quick else EVALUATIONS
     before, results, console = score(model.params), [], Console()
     for name in [*REGISTRY, "adam"]:
@@ -61,10 +60,6 @@ def main(quick: bool, json: str | None) -> None:
                 break  # it draws nothing
     records.append(json, results)
     console.print(_table(results, before))
-
-
-def _perplexity(model: Any, held_out: Any, params: Any) -> float:
-    return perplexity(model, params, text.batches(held_out, ROWS_AT_A_TIME))
 
 
 def _adam(space: Any, objective: Any, batch: Any, steps: int) -> tuple[Any, float]:

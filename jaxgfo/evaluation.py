@@ -13,9 +13,8 @@ from . import memory
 from .core import Fitness, Params, Population, no_nan
 from .spaces.base import decode
 
-Objective = Callable[
-    [Params, Any], Float[Array, ""]
-]  # hashable, called as objective(params, batch)
+# Hashable, called as objective(params, batch).
+Objective = Callable[[Params, Any], Float[Array, ""]]
 
 
 def evaluate(

@@ -171,7 +171,7 @@ class Job:
             "length": self.train.tokens.shape[1],
             "seed": self.options.seed,
             "perplexity_before": self.perplexity_before,
-            "perplexity_after": _held_out(self.model, result.params, self.held_out),
+            "perplexity_after": held_out_perplexity(self.model, result.params, self.held_out),
             "train_before": self.train_before,
             "train_after": perplexity(self.model, result.params, self.train),
             "generations": result.generations,
@@ -203,7 +203,7 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Job:
     # Leaves or bounds that do not suit the algorithm are refused here.
     jax.eval_shape(algorithm.init, jax.random.key(0), space.start())
     before = _finite("training", perplexity(model, model.params, train))
-    held_out_before = _finite("validation", _held_out(model, model.params, held_out))
+    held_out_before = _finite("validation", held_out_perplexity(model, model.params, held_out))
     return Job(
         name=name,
         algorithm=algorithm,
@@ -226,7 +226,7 @@ def evaluate(data: Data) -> dict[str, Any]:
     """
     model = data.load_model()
     batch = data.batch(model, embedded.VALIDATION if data.data == EMBEDDED else data.data)
-    value = _finite("given", _held_out(model, model.params, batch))
+    value = _finite("given", held_out_perplexity(model, model.params, batch))
     return {
         "model": data.model,
         "data": data.data,
@@ -253,7 +253,8 @@ def _finite(which: str, value: float) -> float:
     return value
 
 
-def _held_out(model: Model, params: Any, batch: Batch) -> float:
+def held_out_perplexity(model: Model, params: Any, batch: Batch) -> float:
+    """Perplexity of a text of any length, a few rows at a time."""
     return perplexity(model, params, text.batches(batch, ROWS_AT_A_TIME))
 
 

@@ -45,7 +45,7 @@ def load_model(
             unexpected or of the wrong shape.
     """
     folder = _folder(source, revision)
-    config = _config(folder)
+    _check_config(folder)
     files = _weight_files(folder)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from flax import nnx
@@ -58,7 +58,7 @@ def load_model(
     sizes = llama.LlamaConfig.from_huggingface(parsed)
     # The module is built without arrays: the checkpoint brings them.
     shapes, function = functional(nnx.eval_shape(lambda: llama.Llama(sizes, rngs=nnx.Rngs(0))))
-    params, names = _read(files, shapes, llama.NAMES, config, dtype)
+    params, names = _read(files, shapes, llama.NAMES, dtype)
     return Model(
         params=params,
         decoder=Decoder(function),
@@ -142,7 +142,7 @@ def _folder(source: str | os.PathLike[str], revision: str | None) -> Path:
         ) from error
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _check_config(folder: Path) -> None:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no config.json; expected a Hugging Face model folder")
@@ -163,7 +163,6 @@ def _config(folder: Path) -> dict[str, Any]:
             f"{path}: the checkpoint is quantised ({method}); use the original in float32, "
             "bfloat16 or float16"
         )
-    return config
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -188,7 +187,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _read(
-    files: list[Path], shapes: Params, table: dict[str, str], config: dict[str, Any], dtype: Any
+    files: list[Path], shapes: Params, table: dict[str, str], dtype: Any
 ) -> tuple[Params, dict[str, str]]:
     expected = tree.flat_paths(shapes)
     arrays, names, faults, seen = {}, {}, [], set()

@@ -113,10 +113,11 @@ def split(batch: Batch, share: float) -> tuple[Batch, Batch]:
 def batches(batch: Batch, num_rows: int) -> Iterator[Batch]:
     """`num_rows` rows at a time; the last ones are filled up with rows that are masked out."""
     count = batch.tokens.shape[0]
-    filling = [(0, -count % min(num_rows, count)), (0, 0)]
+    num_rows = min(num_rows, count)
+    filling = [(0, -count % num_rows), (0, 0)]
     tokens, mask = jnp.pad(batch.tokens, filling), jnp.pad(batch.mask, filling)
-    for start in range(0, count, min(num_rows, count)):
-        stop = start + min(num_rows, count)
+    for start in range(0, count, num_rows):
+        stop = start + num_rows
         yield Batch(tokens[start:stop], mask[start:stop])
 
 

@@ -1,7 +1,6 @@
 """A language model as functions of its parameters."""
 
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,6 @@ class Model:
                 f"{self.folder}: no tokenizer (none of {', '.join(files)}); save one there with "
                 "AutoTokenizer.from_pretrained(SOURCE).save_pretrained(FOLDER)"
             )
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
