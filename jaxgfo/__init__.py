@@ -18,6 +18,8 @@ from .core import static as static
 from .core import tell as tell
 from .core import within as within
 from .evaluation import evaluate as evaluate
+from .generation import Generated as Generated
+from .generation import generate as generate
 from .io.huggingface import load_model as load_model
 from .io.huggingface import save_model as save_model
 from .loop import Generation as Generation
@@ -25,6 +27,7 @@ from .loop import Result as Result
 from .loop import run as run
 from .models.function import functional as functional
 from .models.model import Model as Model
+from .models.model import random_model as random_model
 from .objectives import Batch as Batch
 from .objectives import MeanNLL as MeanNLL
 from .objectives import perplexity as perplexity

@@ -16,28 +16,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from grammar import BASE, SHIFTED, text
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from jaxgfo import tree
-from jaxgfo.models.function import functional
-from jaxgfo.models.llama import NAMES, Llama, LlamaConfig
-from jaxgfo.objectives import Batch, MeanNLL
+import jaxgfo
+from jaxgfo import Batch, MeanNLL
 
 EMBEDDED = Path(__file__).parent.parent / "jaxgfo" / "embedded"
-SIZES = LlamaConfig(
-    vocab_size=512,
-    hidden_size=64,
-    intermediate_size=176,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    tie_word_embeddings=True,
-    max_position_embeddings=256,
-)
+CONFIG = {
+    "model_type": "llama",
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 256,
+    "bos_token_id": 0,  # END, the first token of the tokenizer
+    "eos_token_id": 0,
+}
 LENGTH, ROWS = 256, 32
 END = "<|endoftext|>"
 
@@ -58,7 +59,7 @@ def make_tokenizer(sample: str) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=SIZES.vocab_size,
+        vocab_size=CONFIG["vocab_size"],
         special_tokens=[END],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -67,10 +68,10 @@ def make_tokenizer(sample: str) -> Tokenizer:
     return tokenizer
 
 
-def train(tokens: np.ndarray, steps: int) -> tuple[nnx.Module, dict]:
+def train(tokens: np.ndarray, steps: int) -> tuple[jaxgfo.Model, dict]:
     """Adam with warm-up and cosine decay on random windows of the text."""
-    model = functional(Llama(SIZES, rngs=nnx.Rngs(0)))
-    objective = MeanNLL(model.apply)
+    model = jaxgfo.random_model(CONFIG, key=jax.random.key(0))
+    objective = MeanNLL(model)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 4e-3, steps // 20, steps)
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01))
     stream = jnp.asarray(tokens, jnp.int32)
@@ -94,12 +95,12 @@ def train(tokens: np.ndarray, steps: int) -> tuple[nnx.Module, dict]:
 def perplexity(model, params, tokens: np.ndarray) -> float:
     """Of consecutive windows."""
     rows = jnp.asarray(tokens[: tokens.size // LENGTH * LENGTH].reshape(-1, LENGTH), jnp.int32)
-    return math.exp(MeanNLL(model.apply)(params, Batch(rows, rows >= 0)))
+    return math.exp(MeanNLL(model)(params, Batch(rows, rows >= 0)))
 
 
 def ngram_perplexity(order: int, train: np.ndarray, test: np.ndarray) -> float:
     """Unigram (add one) or bigram (interpolated with the unigram: discount 0.5) perplexity."""
-    ones, vocab = Counter(train.tolist()), SIZES.vocab_size
+    ones, vocab = Counter(train.tolist()), CONFIG["vocab_size"]
     unigram = {t: (ones[t] + 1) / (train.size + vocab) for t in range(vocab)}
     if order == 1:
         return math.exp(-np.mean([math.log(unigram[t]) for t in test.tolist()]))
@@ -116,60 +117,19 @@ def ngram_perplexity(order: int, train: np.ndarray, test: np.ndarray) -> float:
     return math.exp(-np.mean(logs))
 
 
-def write(folder: Path, params: dict, tokenizer: Tokenizer) -> None:
+def write(folder: Path, model: jaxgfo.Model, params: dict, tokenizer: Tokenizer) -> None:
     """The Hugging Face folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    tensors = {}
-    for path, leaf in tree.flat_paths(params).items():
-        array = np.asarray(leaf)
-        name = _checkpoint_name(path)
-        tensors[name] = np.ascontiguousarray(array.T if path.endswith("kernel") else array)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    end = tokenizer.token_to_id(END)
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": SIZES.vocab_size,
-        "hidden_size": SIZES.hidden_size,
-        "intermediate_size": SIZES.intermediate_size,
-        "num_hidden_layers": SIZES.num_hidden_layers,
-        "num_attention_heads": SIZES.num_attention_heads,
-        "num_key_value_heads": SIZES.num_key_value_heads,
-        "head_dim": SIZES.head_dim,
-        "hidden_act": "silu",
-        "rms_norm_eps": SIZES.rms_norm_eps,
-        "rope_parameters": {"rope_type": "default", "rope_theta": SIZES.rope_theta},
-        "tie_word_embeddings": SIZES.tie_word_embeddings,
-        "max_position_embeddings": SIZES.max_position_embeddings,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "dtype": "float32",
-    }
-    generation = {"bos_token_id": end, "eos_token_id": end, "do_sample": True}
+    jaxgfo.save_model(model, params, folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ends = {name: CONFIG[name] for name in ("bos_token_id", "eos_token_id")}
     words = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": END, "eos_token": END}
-    words["model_max_length"] = SIZES.max_position_embeddings
+    words["model_max_length"] = CONFIG["max_position_embeddings"]
     for name, content in [
-        ("config.json", config),
-        ("generation_config.json", generation),
+        ("generation_config.json", ends | {"do_sample": True}),
         ("tokenizer_config.json", words),
     ]:
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def _checkpoint_name(path: str) -> str:
-    # The table is made of patterns; the path of each layer is put in where the number stands.
-    for pattern, target in NAMES.items():
-        parts = path.split(".")
-        layer = parts[1] if parts[0] == "layers" else ""
-        for kind in ("gate", "up", "down"):
-            if target.replace(r"\1", layer).replace(r"\2", kind) == path:
-                name = pattern.replace(r"(\d+)", layer).replace("(gate|up|down)", kind)
-                return name.replace("\\", "")
-    raise KeyError(path)
 
 
 def main() -> None:
@@ -182,7 +142,7 @@ def main() -> None:
     tokenizer = make_tokenizer(texts["base_train"])
     tokens = {name: np.asarray(tokenizer.encode(t).ids) for name, t in texts.items()}
     model, params = train(tokens["base_train"], options.steps)
-    write(options.out / "model", params, tokenizer)
+    write(options.out / "model", model, params, tokenizer)
     for name in ("train", "validation"):
         (options.out / f"{name}.txt").write_text(texts[name], encoding="utf-8")
     report = {

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen, nnx
+from checkpoints import CONFIG
+from flax import linen
 from jax.extend import core as jex
 from problems import assert_close, assert_equal, unchecked
 
-from jaxgfo import Flat, Full, Select, Subspace, functional, tree
-from jaxgfo.models.llama import Llama, LlamaConfig
+from jaxgfo import Flat, Full, Select, Subspace, random_model, tree
 from jaxgfo.spaces import Space
 from jaxgfo.spaces.spec import parse
 
@@ -198,17 +198,54 @@ def test_groups_know_the_names_that_linen_gives(named, layer):
     assert found("embeddings") == {"Embed_0.embedding"}
 
 
-def test_groups_know_the_names_that_nnx_gives():
-    config = LlamaConfig(7, 4, 6, 12, 2, 1, 2)
-    params = functional(Llama(config, rngs=nnx.Rngs(0))).params
-    found = {
-        p: set(Select(params, p).start())
-        for p in ("attention", "mlp", "norms", "head", "embeddings")
-    }
-    sizes = {name: len(paths) for name, paths in found.items()}
-    assert sizes == {"attention": 48, "mlp": 36, "norms": 25, "head": 1, "embeddings": 1}
-    assert set.union(*found.values()) == set(tree.flat_paths(params))
-    assert "layers.11.attention.query.kernel" in Select(params, "attention&last-1").start()
+STACKED = random_model(CONFIG | {"num_hidden_layers": 12}, key=KEY).params
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ("attention", {f"layers.*.attention.{n}.kernel" for n in "query key value out".split()}),
+        ("mlp", {f"layers.*.mlp.{n}.kernel" for n in ("gate", "up", "down")}),
+        ("norms", {"layers.*.attention_norm.scale", "layers.*.mlp_norm.scale", "norm.scale"}),
+        ("head", {"head.kernel"}),
+        ("embeddings", {"embed.embedding"}),
+        ("*", set(tree.flat_paths(STACKED))),
+        ("layers.*.attention.query.kernel", {"layers.*.attention.query.kernel"}),
+        ("layers.3.mlp.up.*", {"layers.3.mlp.up.kernel"}),
+        ("norms&last-2", {f"layers.10-11.{n}_norm.scale" for n in ("attention", "mlp")}),
+        (["*.up.*&layers.[0235].*", "norm.*"], {"layers.0,2-3,5.mlp.up.kernel", "norm.scale"}),
+        (["*.up.*&last-3", "*.up.*&layers.?.*"], {"layers.*.mlp.up.kernel"}),
+    ],
+)
+def test_layers_that_are_stacked_are_chosen_by_their_number(patterns, expected):
+    space = Select(STACKED, patterns)
+    assert set(space.start()) == expected
+    assert bits(jax.jit(lambda s: s.decode(s.start()))(space)) == bits(STACKED)
+
+
+@pytest.mark.parametrize("pattern", ["layers.12.*", "last-0"])
+def test_a_layer_that_is_not_there_is_refused(pattern):
+    with pytest.raises(ValueError, match=r"matches no parameter.*layers\.\*\.attention\.key"):
+        Select(STACKED, pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rows"), [("last-2", [10, 11]), ("layers.[0237].*", [0, 2, 3, 7])]
+)
+def test_only_the_chosen_layers_move(pattern, rows):
+    space = Select(STACKED, f"{pattern}&*up*")
+    ((label, start),) = space.start().items()
+    path, others = "layers.*.mlp.up.kernel", [i for i in range(12) if i not in rows]
+    np.testing.assert_array_equal(start, tree.flat_paths(STACKED)[path][np.array(rows)])
+    new = jax.random.normal(KEY, (3, *start.shape))
+    after = tree.flat_paths(jax.vmap(space.decode)({label: new}))
+    for name, before in tree.flat_paths(STACKED).items():
+        for member in range(3):
+            moved, still = after[name][member], before
+            if name == path:
+                np.testing.assert_array_equal(moved[np.array(rows)], new[member])
+                moved, still = moved[np.array(others)], before[np.array(others)]
+            np.testing.assert_array_equal(moved, still)
 
 
 def test_only_what_is_chosen_moves():

@@ -28,6 +28,7 @@ PARTS = {  # a part of the package -> the parts it may know
     "spaces": CORE,
     "models": CORE,
     "objectives": CORE,
+    "generation": CORE,
     "evaluation": CORE | {"memory", "spaces", "population"},
     "loop": CORE | {"clock", "spaces", "evaluation", "population"},
     "io": CORE | {"models", "objectives", "loop"},

@@ -69,7 +69,9 @@ class MeanNLL:
         return total, jnp.sum(mask, dtype=total.dtype)
 
     def _by_position(self, params: Params, tokens: Array, mask: Array) -> Array:
-        features = self.model.features(params, tokens[:, :-1])
+        # All positions are run, the last one too: how a model places tokens may depend on how many
+        # there are.
+        features = self.model.features(params, tokens)[:, :-1]
         width = features.shape[-1]
         flat = (features.reshape(-1, width), tokens[:, 1:].reshape(-1), mask.reshape(-1))
 

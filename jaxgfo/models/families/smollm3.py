@@ -1,0 +1,22 @@
+"""SmolLM3 (Hugging Face, 2025): Llama with layers that have no rotary positions."""
+
+from ..config import DecoderConfig
+from ..settings import Settings
+from . import llama
+from .family import Family
+
+
+def describe(c: Settings) -> DecoderConfig:
+    """A `SmolLM3Config`."""
+    window = c.sliding_window if c.use_sliding_window else None
+    return DecoderConfig(
+        **llama.common(c),
+        windows=llama.windows(c, c.layer_types, window),
+        layer_ropes=tuple(0 if rotated else None for rotated in c.no_rope_layers),
+        qkv_bias=c.attention_bias,
+        out_bias=c.attention_bias,
+        mlp_bias=c.mlp_bias,
+    )
+
+
+FAMILY = Family(describe=describe, names=llama.NAMES, prefix="model.")
