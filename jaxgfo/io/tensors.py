@@ -6,7 +6,7 @@ for, the largest first, each from one tensor at a time.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ import numpy as np
 
 from ..models.families import Family
 from ..models.layout import Tensor
+from ..models.sharding import Placement
 from .folder import INDEX
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 BLOCK = 2**26  # bytes of a tensor read at a time
-Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]
 
 
 class Found(NamedTuple):

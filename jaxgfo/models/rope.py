@@ -6,7 +6,7 @@ In the half-split layout of Hugging Face checkpoints: coordinates i and i + dim/
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,11 +59,10 @@ class Rope:
         usual = jnp.asarray(self.frequencies, jnp.float32)
         length = length[..., None]
         if self.long is not None:
-            return jnp.where(length > self.limit, jnp.asarray(self.long, jnp.float32), usual)
+            return jnp.where(length > cast(int, self.limit), jnp.asarray(self.long, jnp.float32), usual)
         if self.dynamic is not None:
-            assert self.limit is not None
-            theta, factor = self.dynamic
-            ratio = jnp.maximum(length, self.limit).astype(jnp.float32) / self.limit
+            (theta, factor), limit = self.dynamic, cast(int, self.limit)
+            ratio = jnp.maximum(length, limit).astype(jnp.float32) / limit
             grown = theta * (factor * ratio - (factor - 1)) ** (self.dim / (self.dim - 2))
             return grown ** (-jnp.arange(0, self.dim, 2, dtype=jnp.float32) / self.dim)
         return usual

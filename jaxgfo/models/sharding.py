@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
@@ -18,7 +18,10 @@ SPLIT = {
 }
 
 
-def placement(sharding: Any) -> Callable[[str, tuple[int, ...]], Sharding | None]:
+Placement = Callable[[str, tuple[int, ...]], Sharding | None]  # path and shape of a parameter
+
+
+def placement(sharding: Any) -> Placement:
     """A function (path, shape) -> sharding from what `load_model` takes.
 
     Raises:
@@ -30,14 +33,14 @@ def placement(sharding: Any) -> Callable[[str, tuple[int, ...]], Sharding | None
     if isinstance(sharding, jax.sharding.Mesh):
         return over(sharding)
     if callable(sharding):
-        return sharding
+        return cast(Placement, sharding)
     raise TypeError(
         "sharding: expected a jax.sharding.Mesh, a jax.sharding.Sharding or a function (path, "
         f"shape) -> sharding, got {type(sharding).__name__}"
     )
 
 
-def over(mesh: jax.sharding.Mesh) -> Callable[[str, tuple[int, ...]], Sharding]:
+def over(mesh: jax.sharding.Mesh) -> Placement:
     """Large weights split over the axis "model" of `mesh`, where they divide; the rest on all."""
     if AXIS not in mesh.shape:
         raise ValueError(f"the mesh has axes {tuple(mesh.shape)}; expected one called {AXIS!r}")

@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -72,19 +72,24 @@ class Select:
         answer = [(path, _some(r, leaves[path])) for path, r in rows.items() if r]
         set_field(self, "patterns", tuple(answer))
 
+    @property
+    def chosen(self) -> tuple[tuple[str, Rows], ...]:
+        """The paths that match, each with the rows that do where not all of them do."""
+        return cast(tuple[tuple[str, Rows], ...], self.patterns)
+
     def start(self) -> Params:
         """The chosen parameters by path."""
         flat = tree.flat_paths(base.start(self.inner))
         return {
             _label(path, rows): flat[path] if rows is None else flat[path][_index(rows)]
-            for path, rows in self.patterns
+            for path, rows in self.chosen
         }
 
     def decode(self, z: Params) -> Params:
         """The whole tree with the chosen parameters replaced."""
         whole = base.start(self.inner)
         flat = tree.flat_paths(whole)
-        for path, rows in self.patterns:
+        for path, rows in self.chosen:
             new = z[_label(path, rows)]
             flat[path] = new if rows is None else flat[path].at[_index(rows)].set(new)
         return base.decode(self.inner, jax.tree.unflatten(jax.tree.structure(whole), flat.values()))
