@@ -6,6 +6,8 @@ import importlib
 NAMES = {
     "tuning": "validation perplexity of every algorithm at the same number of forward tokens",
     "chunks": "seconds per member against members side by side",
+    "decoder": "forward tokens per second beside torch, and forms of attention",
+    "loading": "seconds and host memory of loading a checkpoint",
 }
 
 

@@ -6,17 +6,14 @@ from typing import Any
 
 from .activations import ACTIVATIONS
 
-# What says nothing about the logits of a model that is not being trained, and old spellings that
-# `transformers` has turned into new ones by the time they are read here.
+# What says nothing about the logits of a model that is not being trained.
 HARMLESS = re.compile(
     r"_.*|name_or_path|.*_token_id|.*dropout.*|.*_pdrop|layerdrop|summary_.*|output_.*|.*_init"
     r"|initializer_.*|init_std|use_cache|return_dict.*|architectures|auto_map|model_type|dtype"
     r"|torch_dtype|torchscript|transformers_version|tokenizer_class|task_specific_params|prefix"
     r"|id2label|label2id|num_labels|problem_type|is_decoder|chunk_size_feed_forward"
-    r"|gradient_checkpointing|pretraining_tp|reorder_and_upcast_attn|n_ctx|max_window_layers"
-    r"|use_sliding_window|sliding_window(_pattern)?|no_rope_layer_interval|attention_types"
-    r"|rope_theta|rope_scaling|rope_local_base_freq|rotary_.*|partial_rotary_factor"
-    r"|original_max_position_embeddings|cache_implementation|unsloth_.*|model_max_length"
+    r"|gradient_checkpointing|pretraining_tp|reorder_and_upcast_attn|cache_implementation"
+    r"|model_max_length"
 )
 NEUTRAL = {  # settings of any config that change the model unless they are so
     "is_encoder_decoder": (False,),
@@ -66,6 +63,10 @@ class Settings:
                 f"{', '.join(ACTIVATIONS)}"
             )
         return value
+
+    def turned(self, *names: str) -> None:
+        """Settings that `transformers` has turned into others, which are read."""
+        self._read.update(names)
 
     def only(self, **allowed: tuple[Any, ...]) -> None:
         """Read settings that are supported with certain values only.

@@ -7,6 +7,7 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `GPT2Config`."""
+    c.turned("n_ctx")
     c.only(add_cross_attention=(False,))
     head_dim = c.n_embd // c.n_head
     by_layer = tuple(1 / (i + 1) for i in range(c.n_layer))

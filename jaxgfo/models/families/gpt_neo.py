@@ -7,6 +7,7 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `GPTNeoConfig`."""
+    c.turned("attention_types")
     window = {"global": None, "local": c.window_size}
     if other := sorted(set(c.attention_layers) - set(window)):
         raise ValueError(

@@ -8,6 +8,7 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `GPTNeoXConfig`."""
+    c.turned("rotary_pct", "rotary_emb_base", "rope_theta", "rope_scaling")
     head_dim = c.hidden_size // c.num_attention_heads
     return DecoderConfig(
         vocab_size=c.vocab_size,

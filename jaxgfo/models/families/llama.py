@@ -8,6 +8,10 @@ from ..settings import Settings
 from .family import Family
 
 
+# Old spellings of what is in rope_parameters.
+ROPE = "rope_theta rope_scaling partial_rotary_factor original_max_position_embeddings".split()
+
+
 def describe(c: Settings) -> DecoderConfig:
     """A `LlamaConfig`."""
     return DecoderConfig(
@@ -23,6 +27,7 @@ def common(c: Settings, activation: str = "hidden_act") -> dict[str, Any]:
     the config has one kind of them).
     """
     head_dim, rope = head_dim_of(c), c.rope_parameters
+    c.turned(*ROPE)
     nested = any(isinstance(value, dict) for value in rope.values())
     ropes = () if nested else (from_parameters(rope, head_dim, c.max_position_embeddings),)
     return {

@@ -8,6 +8,7 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `Qwen2Config`."""
+    c.turned("use_sliding_window", "max_window_layers")
     windows = llama.windows(c, c.layer_types, c.sliding_window)
     return DecoderConfig(**llama.common(c), windows=windows, qkv_bias=True)
 

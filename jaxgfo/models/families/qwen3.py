@@ -8,6 +8,7 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `Qwen3Config`."""
+    c.turned("use_sliding_window", "max_window_layers")
     return DecoderConfig(
         **llama.common(c),
         windows=llama.windows(c, c.layer_types, c.sliding_window),

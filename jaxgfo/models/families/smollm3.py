@@ -8,10 +8,11 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `SmolLM3Config`."""
-    window = c.sliding_window if c.use_sliding_window else None
+    c.turned("no_rope_layer_interval")
+    window, used = c.sliding_window, c.use_sliding_window
     return DecoderConfig(
         **llama.common(c),
-        windows=llama.windows(c, c.layer_types, window),
+        windows=llama.windows(c, c.layer_types, window if used else None),
         layer_ropes=tuple(0 if rotated else None for rotated in c.no_rope_layers),
         qkv_bias=c.attention_bias,
         out_bias=c.attention_bias,
