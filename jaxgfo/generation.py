@@ -116,7 +116,7 @@ def _generate(decoder, new, draw, end, members, params, prompts, lengths, key, n
         logits = jax.vmap(logits)
     features, cache = prefill(params, prompts, lengths, size)
     # The features of each row's last token, wherever the row ends.
-    last = jnp.take_along_axis(features, (lengths - 1)[:, None, None], axis=-2)[..., 0, :]
+    last = features[..., jnp.arange(lengths.size), lengths - 1, :]
     choose = functools.partial(_choose, draw=draw, numbers=numbers)
 
     def pick(features, step, done):
