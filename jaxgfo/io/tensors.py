@@ -22,7 +22,7 @@ from ..models.sharding import Placement
 from .folder import INDEX
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-BLOCK = 2**26  # bytes of a tensor read at a time
+BLOCK = 2**23  # bytes of a tensor read at a time
 
 
 class Found(NamedTuple):
@@ -209,8 +209,8 @@ def _array(found: Found, name: str) -> np.ndarray:
 
 
 def _placed(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> jax.Array:
-    if sharding is None:
-        return jnp.asarray(array)
+    if sharding is None:  # jnp.asarray would copy, whatever the alignment
+        return jax.device_put(array, may_alias=True)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
