@@ -14,6 +14,7 @@ import jax
 from . import embedded
 from .core import Algorithm
 from .io import huggingface, text
+from .io.folder import check_vacant
 from .loop import Generation, Result, check_budget, run
 from .models.model import Model
 from .objectives import Batch, MeanNLL, perplexity
@@ -37,18 +38,19 @@ class Data:
             "embedded" is the text that comes with the package.
         length: Tokens in one sequence; by default 128, or the longest that the model is meant for.
         dtype: Of the parameters; by default the checkpoint's.
+        revision: Branch, tag or commit of a model on the hub.
     """
 
     model: str = EMBEDDED
     data: str = EMBEDDED
     length: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    revision: str | None = None
 
     def load_model(self) -> Model:
         """The model, with its tokenizer."""
-        model = huggingface.load_model(
-            embedded.MODEL if self.model == EMBEDDED else self.model, dtype=self.dtype
-        )
+        source = embedded.MODEL if self.model == EMBEDDED else self.model
+        model = huggingface.load_model(source, dtype=self.dtype, revision=self.revision)
         _ = model.tokenizer  # a missing one is told before anything long begins
         return model
 
@@ -166,6 +168,7 @@ class Job:
             "hyperparameters": dataclasses.asdict(self.algorithm),  # type: ignore[call-overload]
             "space": self.options.space,
             "model": self.options.model,
+            "revision": self.options.revision,
             "data": self.options.data,
             "rows": self.train.tokens.shape[0],
             "length": self.train.tokens.shape[1],
@@ -196,7 +199,7 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Job:
     _check_positive(options)
     check_budget(algorithm.pop_size, **options.budget(algorithm.pop_size))
     if options.out is not None:
-        huggingface.check_vacant(options.out)
+        check_vacant(options.out)
     model = options.load_model()
     train, held_out = options.texts(model)
     space = parse(options.space, model.params, jax.random.key(options.seed))
