@@ -291,9 +291,9 @@ REFUSED = {
     "no weights": (lambda w: spoil(w, "model.safetensors"), "", "model.safetensors is missing"),
     "tokenizer": (lambda w: [spoil(w, n) for n in TOKENIZER], "", "no tokenizer"),
     "architecture": (
-        lambda w: spoil(w, "config.json", '{"model_type": "gpt2"}'),
+        lambda w: spoil(w, "config.json", '{"model_type": "bert"}'),
         "",
-        "model_type is 'gpt2', which is not supported; supported: llama",
+        "model_type is 'bert', which is not supported; supported: gemma, gemma2,",
     ),
     "nan": (nan_checkpoint, "", "perplexity on the training text is nan; look for NaN"),
     "vocabulary": (lambda w: rewrite(w, vocab_size=60), "", "but the model knows 60 only"),
