@@ -59,7 +59,8 @@ class Rope:
         usual = jnp.asarray(self.frequencies, jnp.float32)
         length = length[..., None]
         if self.long is not None:
-            return jnp.where(length > cast(int, self.limit), jnp.asarray(self.long, jnp.float32), usual)
+            long = jnp.asarray(self.long, jnp.float32)
+            return jnp.where(length > cast(int, self.limit), long, usual)
         if self.dynamic is not None:
             (theta, factor), limit = self.dynamic, cast(int, self.limit)
             ratio = jnp.maximum(length, limit).astype(jnp.float32) / limit

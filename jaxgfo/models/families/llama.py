@@ -7,7 +7,6 @@ from ..rope import from_parameters
 from ..settings import Settings
 from .family import Family
 
-
 # Old spellings of what is in rope_parameters.
 ROPE = "rope_theta rope_scaling partial_rotary_factor original_max_position_embeddings".split()
 
