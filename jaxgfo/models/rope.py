@@ -82,8 +82,16 @@ def rotate(
     return jnp.concatenate([*turned, rest] if rest.shape[-1] else turned, axis=-1)
 
 
-def from_parameters(parameters: Mapping[str, Any], head_dim: int, max_length: int) -> Rope:
+def from_parameters(
+    parameters: Mapping[str, Any], head_dim: int, max_length: int, *, partial: bool = False
+) -> Rope:
     """The rotary embedding that `rope_parameters` of a config.json describe.
+
+    Args:
+        parameters: the settings by name.
+        head_dim: width of a head.
+        max_length: the config's `max_position_embeddings`.
+        partial: whether the family can rotate a part of a head only.
 
     Raises:
         ValueError: a rope_type or a setting that is not supported, by name.
@@ -99,7 +107,13 @@ def from_parameters(parameters: Mapping[str, Any], head_dim: int, max_length: in
             f"config.json: rope_parameters of type {kind!r} have {', '.join(unknown)}, which is "
             "not supported"
         )
-    dim = int(head_dim * given.get("partial_rotary_factor", 1.0))
+    share = given.get("partial_rotary_factor", 1.0)
+    if share != 1 and not partial:
+        raise ValueError(
+            f"config.json: partial_rotary_factor is {share!r}, which transformers does not apply "
+            "in this family; supported: 1.0"
+        )
+    dim = int(head_dim * share)
     usual = given["rope_theta"] ** (-np.arange(0, dim, 2) / dim)
     return FROM[kind](usual, given, max_length)
 

@@ -11,6 +11,7 @@ KINDS = ("full_attention", "sliding_attention")  # each with a rotary base of it
 
 def describe(c: Settings) -> DecoderConfig:
     """A `Gemma3TextConfig`."""
+    c.refuse(attn_logit_softcapping="transformers' Gemma 3 does not apply it")
     c.turned("rope_local_base_freq", "sliding_window_pattern")
     longest, head_dim = c.max_position_embeddings, llama.head_dim_of(c)
     ropes = tuple(from_parameters(c.rope_parameters[kind], head_dim, longest) for kind in KINDS)

@@ -10,6 +10,7 @@ def describe(c: Settings) -> DecoderConfig:
     """A `GPTNeoXConfig`."""
     c.turned("rotary_pct", "rotary_emb_base", "rope_theta", "rope_scaling")
     head_dim = c.hidden_size // c.num_attention_heads
+    rope = from_parameters(c.rope_parameters, head_dim, c.max_position_embeddings, partial=True)
     return DecoderConfig(
         vocab_size=c.vocab_size,
         hidden_size=c.hidden_size,
@@ -29,7 +30,7 @@ def describe(c: Settings) -> DecoderConfig:
         mlp_bias=True,
         scale=head_dim**-0.5,
         tied=c.tie_word_embeddings,
-        ropes=(from_parameters(c.rope_parameters, head_dim, c.max_position_embeddings),),
+        ropes=(rope,),
     )
 
 

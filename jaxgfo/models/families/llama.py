@@ -21,14 +21,15 @@ def describe(c: Settings) -> DecoderConfig:
     )
 
 
-def common(c: Settings, activation: str = "hidden_act") -> dict[str, Any]:
+def common(c: Settings, activation: str = "hidden_act", *, partial: bool = False) -> dict[str, Any]:
     """What Llama's relatives have in common: RMS norm, a gated MLP, and rotary positions (where
-    the config has one kind of them).
+    the config has one kind of them; `partial`: of a part of a head, if it says so).
     """
     head_dim, rope = head_dim_of(c), c.rope_parameters
     c.turned(*ROPE)
     nested = any(isinstance(value, dict) for value in rope.values())
-    ropes = () if nested else (from_parameters(rope, head_dim, c.max_position_embeddings),)
+    longest = c.max_position_embeddings
+    ropes = () if nested else (from_parameters(rope, head_dim, longest, partial=partial),)
     return {
         "vocab_size": c.vocab_size,
         "hidden_size": c.hidden_size,
@@ -37,7 +38,7 @@ def common(c: Settings, activation: str = "hidden_act") -> dict[str, Any]:
         "num_groups": c.num_key_value_heads,
         "head_dim": head_dim,
         "mlp_size": c.intermediate_size,
-        "max_length": c.max_position_embeddings,
+        "max_length": longest,
         "activation": c.activation(activation),
         "norm_epsilon": c.rms_norm_eps,
         "scale": head_dim**-0.5,

@@ -8,7 +8,8 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `Phi3Config`."""
-    return DecoderConfig(**llama.common(c), windows=(c.sliding_window,) * c.num_hidden_layers)
+    windows = (c.sliding_window,) * c.num_hidden_layers
+    return DecoderConfig(**llama.common(c, partial=True), windows=windows)
 
 
 NAMES = {

@@ -8,11 +8,10 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `SmolLM3Config`."""
-    c.turned("no_rope_layer_interval")
-    window, used = c.sliding_window, c.use_sliding_window
+    c.turned("no_rope_layer_interval", "use_sliding_window")
     return DecoderConfig(
         **llama.common(c),
-        windows=llama.windows(c, c.layer_types, window if used else None),
+        windows=llama.windows(c, c.layer_types, c.sliding_window),
         layer_ropes=tuple(0 if rotated else None for rotated in c.no_rope_layers),
         qkv_bias=c.attention_bias,
         out_bias=c.attention_bias,
