@@ -156,7 +156,7 @@ def write(
         return _gathered(tensors[name], params).astype(kinds[name], copy=False)
 
     for file, names in plan.filename_to_tensors.items():
-        arrays = {name: np.ascontiguousarray(array(name)) for name in names}
+        arrays = {name: np.asarray(array(name), order="C") for name in names}
         save_file(arrays, folder / file, metadata={"format": "pt"})
         # safetensors makes its file readable by its owner alone; the others follow the umask.
         (folder / file).chmod((folder / "config.json").stat().st_mode)
