@@ -123,7 +123,7 @@ CHANGES = {  # variant -> family, and what is not as in its base
     "llama yarn factor": ("llama", rope("yarn", **YARN, attention_factor=1.5)),
     "llama yarn mscale": (
         "llama",
-        rope("yarn", **YARN, mscale=2.0, mscale_all_dim=0.5, beta_fast=3, beta_slow=0.5),
+        rope("yarn", **YARN, mscale=2.0, mscale_all_dim=0.5, beta_fast=1, beta_slow=0.25),
     ),
     "llama yarn exact": ("llama", rope("yarn", **YARN, truncate=False)),
     "llama llama3": (
@@ -183,7 +183,6 @@ CHANGES = {  # variant -> family, and what is not as in its base
         "gemma3_text",
         {
             "attention_bias": True,
-            "attn_logit_softcapping": 1.0,
             "final_logit_softcapping": 2.0,
             "layer_types": [SLIDING, SLIDING, FULL, SLIDING],
             "num_key_value_heads": 1,
@@ -245,9 +244,7 @@ CHANGES = {  # variant -> family, and what is not as in its base
     "phi3 long factor": ("phi3", longrope(32, attention_factor=1.5)),
     "phi3 long partial": (
         "phi3",
-        longrope(
-            32, partial_rotary_factor=0.5, short_factor=[1.0, 1.5], long_factor=[2.0, 4.0]
-        ),
+        longrope(32, partial_rotary_factor=0.5, short_factor=[1.0, 1.5], long_factor=[2.0, 4.0]),
     ),
     "olmo2 biases": ("olmo2", {"attention_bias": True, "tie_word_embeddings": True}),
     "olmo2 epsilon": ("olmo2", {"rms_norm_eps": 0.3, "num_key_value_heads": 1}),
@@ -261,7 +258,7 @@ CHANGES = {  # variant -> family, and what is not as in its base
             "num_hidden_layers": 4,
             "no_rope_layers": [0, 1, 1, 0],
             "layer_types": [SLIDING, SLIDING, FULL, FULL],
-            "use_sliding_window": True,
+            "use_sliding_window": False,  # of no account where layer_types are given
             "sliding_window": 6,
             "attention_bias": True,
             "mlp_bias": True,
