@@ -2,6 +2,7 @@
 
 from ..config import DecoderConfig
 from ..settings import Settings
+from . import gpt2
 from .family import Family
 
 
@@ -35,20 +36,12 @@ def describe(c: Settings) -> DecoderConfig:
     )
 
 
-NAMES = {
-    "embed": "transformer.wte",
-    "positions": "transformer.wpe",
-    "layers.*.attention_norm": "transformer.h.*.ln_1",
-    "layers.*.attention.query": "transformer.h.*.attn.attention.q_proj",
-    "layers.*.attention.key": "transformer.h.*.attn.attention.k_proj",
-    "layers.*.attention.value": "transformer.h.*.attn.attention.v_proj",
-    "layers.*.attention.out": "transformer.h.*.attn.attention.out_proj",
-    "layers.*.mlp_norm": "transformer.h.*.ln_2",
-    "layers.*.mlp.up": "transformer.h.*.mlp.c_fc",
-    "layers.*.mlp.down": "transformer.h.*.mlp.c_proj",
-    "norm": "transformer.ln_f",
-    "head": "lm_head",
+PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
+OWN = {
+    f"layers.*.attention.{ours}": f"transformer.h.*.attn.attention.{theirs}"
+    for ours, theirs in PROJECTIONS.items()
 }
+NAMES = {ours: name for ours, name in gpt2.NAMES.items() if "attention." not in ours} | OWN
 FAMILY = Family(
     describe=describe,
     names=NAMES,
