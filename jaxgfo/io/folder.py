@@ -90,7 +90,10 @@ def read_config(folder: Path) -> Any:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, local_files_only=True)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of many kinds, KeyError among them
+        raise ValueError(f"{path}: transformers refuses it: {error}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
