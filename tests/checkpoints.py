@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from jaxgfo import embedded
 
@@ -30,9 +30,9 @@ CONFIG = {
 }
 
 
-def random_tensors(config=CONFIG, seed=0):
-    """Every tensor of the checkpoint, all random, norm scales included."""
-    rng, c = np.random.default_rng(seed), config
+def shapes_of(config):
+    """Every tensor of the checkpoint: its shape by name."""
+    c = config
     size, wide, vocab = c["hidden_size"], c["intermediate_size"], c["vocab_size"]
     heads, groups = (c[f"num_{k}_heads"] * c["head_dim"] for k in ("attention", "key_value"))
     shapes = {"model.embed_tokens.weight": (vocab, size), "model.norm.weight": (size,)}
@@ -46,7 +46,12 @@ def random_tensors(config=CONFIG, seed=0):
         shapes |= {f"{layer}.mlp.down_proj.weight": (size, wide)}
     if not c["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (vocab, size)
-    dtype = jnp.dtype(c["dtype"])
+    return shapes
+
+
+def random_tensors(config=CONFIG, seed=0):
+    """Every tensor of the checkpoint, all random, norm scales included."""
+    rng, dtype, shapes = np.random.default_rng(seed), jnp.dtype(config["dtype"]), shapes_of(config)
     return {n: (0.3 * rng.normal(size=s) + (len(s) == 1)).astype(dtype) for n, s in shapes.items()}
 
 
@@ -59,4 +64,17 @@ def write(folder, tensors=None, tokenizer=True, **changes):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     for name in TOKENIZER if tokenizer else ():
         shutil.copyfile(embedded.MODEL / name, folder / name)
+    return folder
+
+
+def shard(folder, files=2):
+    """The tensors of a folder's one file in turn in several."""
+    tensors = load_file(folder / "model.safetensors")
+    weight_map = {}
+    for i in range(files):
+        file, part = f"model-{i + 1:05}-of-{files:05}.safetensors", list(tensors)[i::files]
+        save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, file)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     return folder
