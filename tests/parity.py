@@ -1,11 +1,11 @@
 """The two sides of a comparison with torch: random checkpoints, logits, nats of every row."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from variants import LENGTH
+import re
 
-from jaxgfo import Batch, MeanNLL
+import jax
+import numpy as np
+from safetensors.numpy import load_file
+from variants import LENGTH
 
 
 def precise(function, *arguments):
@@ -14,14 +14,13 @@ def precise(function, *arguments):
         return np.asarray(jax.jit(function)(*arguments), np.float64)
 
 
-def row_nll(model, tokens):
-    """Nats of every row."""
-    score = MeanNLL(model).sums
-
-    def one(row):
-        return score(model.params, Batch(row[None], jnp.ones((1, row.size), bool)))[0]
-
-    return precise(lambda rows: jax.lax.map(one, rows), tokens)
+def assert_same_tensors(folder, saved):
+    """Both hold the same bits under the same names."""
+    before, after = (load_file(f / "model.safetensors") for f in (folder, saved))
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        assert (array.dtype, array.shape) == (after[name].dtype, after[name].shape), name
+        assert array.tobytes() == after[name].tobytes(), name
 
 
 def some_tokens(rows, vocab=61, seed=0):
@@ -46,8 +45,8 @@ def torch_model(config, seed=0):
     return model.to(dtype).eval()
 
 
-def torch_opened(folder, dtype="float32"):
-    """What `transformers` opens, if it finds every parameter there and nothing else."""
+def torch_opened(folder, dtype="float32", besides="nothing"):
+    """What `transformers` opens, if it finds every parameter there and no tensor besides."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -57,7 +56,9 @@ def torch_opened(folder, dtype="float32"):
         attn_implementation="eager",
         output_loading_info=True,
     )
+    extra = loading.pop("unexpected_keys")
     assert not any(loading.values()), loading
+    assert not [name for name in extra if not re.fullmatch(besides, name)], extra
     return model.eval()
 
 
