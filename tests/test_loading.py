@@ -13,7 +13,7 @@ from checkpoints import CONFIG, random_tensors, shapes_of, shard, write
 from problems import assert_equal
 from safetensors.numpy import save_file
 
-from jaxgfo import load_model
+from jaxgfo import load_model, save_model
 
 
 @pytest.fixture
@@ -33,9 +33,13 @@ def test_every_dtype_is_read_into_every_other(tmp_path, stored, wanted):
 
 
 @pytest.mark.parametrize("dtype", ["int32", jnp.int8, "bool"])
-def test_a_dtype_that_is_not_real_is_refused(folder, dtype):
-    with pytest.raises(ValueError, match="expected float32, bfloat16 or float16"):
+def test_a_dtype_that_is_not_real_is_refused(folder, tmp_path, dtype):
+    model, message = load_model(folder), "expected float32, bfloat16 or float16"
+    with pytest.raises(ValueError, match=message):
         load_model(folder, dtype=dtype)
+    with pytest.raises(ValueError, match=message):
+        save_model(model, model.params, tmp_path / "saved", dtype=dtype)
+    assert not (tmp_path / "saved").exists()
 
 
 def test_a_checkpoint_of_integers_is_refused(tmp_path):
@@ -151,7 +155,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 PROBE = """
 import gc, pathlib, re, sys
 import jax
-from jaxgfo import load_model
+from jaxgfo import load_model, save_model
 
 def status(key):
     text = pathlib.Path("/proc/self/status").read_text()

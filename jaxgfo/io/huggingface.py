@@ -44,8 +44,7 @@ def load_model(
         ValueError: an architecture, a setting or a format that is not supported; tensors missing,
             unexpected or of the wrong shape; a dtype that is not real.
     """
-    if dtype is not None and not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
-        raise ValueError(f"dtype is {dtype!r}; expected float32, bfloat16 or float16")
+    _check_real(dtype)
     place = placement(sharding)
     folder = find(source, revision)
     config = read_config(folder)
@@ -81,8 +80,10 @@ def save_model(
 
     Raises:
         FileExistsError: `folder` exists and is not empty.
-        ValueError: `params` do not have the structure and shapes of `model.params`.
+        ValueError: `params` do not have the structure and shapes of `model.params`; a dtype that
+            is not real.
     """
+    _check_real(dtype)
     folder = check_vacant(folder)
     _check_like(params, model.params)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +109,11 @@ def save_model(
             folder.rmdir()
         new.rename(folder)
     return folder
+
+
+def _check_real(dtype: Any) -> None:
+    if dtype is not None and not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+        raise ValueError(f"dtype is {dtype!r}; expected float32, bfloat16 or float16")
 
 
 def _check_like(params: Params, reference: Params) -> None:
