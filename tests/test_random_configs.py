@@ -137,8 +137,9 @@ def new_family(draw, family):
         config["hidden_activation"] = config.pop("hidden_act")
         config |= {"sliding_window": window, "layer_types": kinds}
         config |= {"query_pre_attn_scalar": draw.number(1, 16)}
-        config |= {"attn_logit_softcapping": draw.one(None, draw.real(0.5, 3))}
         config |= {"final_logit_softcapping": draw.one(None, draw.real(0.5, 3))}
+    if family == "gemma2":
+        config["attn_logit_softcapping"] = draw.one(None, draw.real(0.5, 3))
     if family == "gemma3_text":
         config["rope_parameters"] = {kind: rope(draw, head_dim) for kind in KINDS}
     return config
