@@ -109,14 +109,20 @@ def generate(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _generate(decoder, new, draw, end, members, params, prompts, lengths, key, numbers, pad):
     prefill, step, logits = decoder.prefill, decoder.step, decoder.logits
-    size = prompts.shape[1] + new
+    size, renewal = prompts.shape[1] + new, decoder.config.renewal
     if members:
-        prefill = jax.vmap(prefill, in_axes=(0, None, None, None))
+        prompts = jnp.broadcast_to(prompts, (*jax.tree.leaves(params)[0].shape[:1], *prompts.shape))
+        prefill = jax.vmap(prefill, in_axes=(0, 0, None, None))
         step = jax.vmap(step, in_axes=(0, 0, None, 0))
         logits = jax.vmap(logits)
-    features, cache = prefill(params, prompts, lengths, size)
-    # The features of each row's last token, wherever the row ends.
-    last = features[..., jnp.arange(lengths.size), lengths - 1, :]
+    rows = jnp.arange(lengths.size)
+
+    def read(tokens, lengths):
+        """Features of each row's last token, wherever the row ends, and a cache."""
+        features, cache = prefill(params, tokens, lengths, size)
+        return features[..., rows, lengths - 1, :], cache
+
+    last, cache = read(prompts, lengths)
     choose = functools.partial(_choose, draw=draw, numbers=numbers)
 
     def pick(features, step, done):
@@ -132,9 +138,25 @@ def _generate(decoder, new, draw, end, members, params, prompts, lengths, key, n
     def unfinished(state):
         return (state.step < new) & ~jnp.all(state.done)
 
-    def body(state):
+    def advance(state):
         # The token before was chosen at step - 1 and stands right after the prompt and its likes.
-        features, cache = step(params, state.token, lengths + state.step - 1, state.cache)
+        positions = lengths + state.step - 1
+
+        def again():
+            places = lengths[:, None] + jnp.arange(new)
+            room = [(0, 0)] * (prompts.ndim - 1) + [(0, new)]
+            whole = jnp.pad(prompts, room).at[..., rows[:, None], places].set(state.tokens)
+            return read(whole, positions + 1)
+
+        def once():
+            return step(params, state.token, positions, state.cache)
+
+        if renewal is None:
+            return once()
+        return jax.lax.cond(jnp.any(positions == renewal), again, once)
+
+    def body(state):
+        features, cache = advance(state)
         token, done = pick(features, state.step, state.done)
         tokens = state.tokens.at[..., state.step].set(token)
         return _State(state.step + 1, token, done | state.done, tokens, cache)

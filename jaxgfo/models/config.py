@@ -44,6 +44,8 @@ class DecoderConfig:
         position_offset: row of the first position.
         ropes: rotary embeddings that layers choose from.
         layer_ropes: for each layer which of `ropes`; None: not rotated.
+        renewal: tokens of a sequence beyond which keys in a cache are made anew, since all of them
+            are rotated otherwise from there on.
         windows: for each layer how many keys a query sees, itself included; None: all before it.
         init_scale: standard deviation of fresh weights.
     """
@@ -81,6 +83,7 @@ class DecoderConfig:
     ropes: tuple[Rope, ...] = ()
     layer_ropes: tuple[int | None, ...] = ()
     windows: tuple[int | None, ...] = ()
+    renewal: int | None = None
     init_scale: float = 0.02
 
     def __post_init__(self) -> None:

@@ -8,8 +8,13 @@ from .family import Family
 
 def describe(c: Settings) -> DecoderConfig:
     """A `Phi3Config`."""
-    windows = (c.sliding_window,) * c.num_hidden_layers
-    return DecoderConfig(**llama.common(c, partial=True), windows=windows)
+    common = llama.common(c, partial=True)
+    (rope,) = common["ropes"]
+    return DecoderConfig(
+        **common,
+        windows=(c.sliding_window,) * c.num_hidden_layers,
+        renewal=rope.limit if rope.long else None,
+    )
 
 
 NAMES = {
