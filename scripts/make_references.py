@@ -73,7 +73,8 @@ def main() -> None:
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     for name, (tensors, notes) in {**made, "embedded": embedded()}.items():
         path = FOLDER / f"{name.replace(' ', '-')}.safetensors"
-        save_file(tensors, path, metadata=notes | {"versions": json.dumps(versions)})
+        # One entry: the order of several would be another each time.
+        save_file(tensors, path, metadata={"notes": json.dumps(notes | {"versions": versions})})
         path.chmod(0o644)
         print(path.name, path.stat().st_size, "bytes")
 

@@ -1,6 +1,7 @@
 """What torch computed, as committed: parity where torch is not installed."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import jax
@@ -22,7 +23,8 @@ REFERENCES = Path(__file__).parent / "references"
 def reference(name):
     path = REFERENCES / f"{name.replace(' ', '-')}.safetensors"
     with safe_open(path, framework="numpy") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+        notes = json.loads(file.metadata()["notes"])
+        return {key: file.get_tensor(key) for key in file.keys()}, notes  # noqa: SIM118
 
 
 def row_nll(model, tokens):
