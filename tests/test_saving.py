@@ -1,6 +1,7 @@
 """Saving: the files that transformers writes and opens, the names and the bytes that were read."""
 
 import json
+import shutil
 import warnings
 
 import jax
@@ -218,3 +219,16 @@ def test_a_fresh_model_of_an_unknown_family_is_refused():
     for config in ({"model_type": "bert"}, {}):
         with pytest.raises(ValueError, match=f"not supported; supported: {', '.join(FAMILIES)}"):
             random_model(config, key=jax.random.key(0))
+
+
+def test_a_model_whose_folder_is_gone_is_saved_all_the_same(tmp_path):
+    model = load_model(write(tmp_path / "model"))
+    shutil.rmtree(tmp_path / "model")
+    saved = save_model(model, model.params, tmp_path / "saved")
+    assert_equal(load_model(saved).params, model.params)
+
+
+def test_a_file_of_no_size_is_refused(tmp_path):
+    model = load_model(write(tmp_path / "model"))
+    with pytest.raises(ValueError, match="max_shard_size is 0; expected at least 1 byte"):
+        save_model(model, model.params, tmp_path / "saved", max_shard_size=0)

@@ -3,11 +3,12 @@
 import copy
 import json
 
+import jax
 import pytest
 from checkpoints import CONFIG, write
 from transformers import CONFIG_MAPPING
 
-from jaxgfo import load_model
+from jaxgfo import load_model, random_model
 from jaxgfo.models.families import FAMILIES
 from jaxgfo.models.settings import Settings
 
@@ -147,3 +148,8 @@ def test_a_setting_that_nobody_knows_is_told(tmp_path):
     folder = write(tmp_path / "model", mixture_of_hats=8)
     with pytest.warns(UserWarning, match="LlamaConfig has no mixture_of_hats; not used"):
         load_model(folder)
+
+
+def test_a_decoder_without_layers_is_refused():
+    with pytest.raises(ValueError, match="num_layers is 0; expected at least 1"):
+        random_model(CONFIG | {"num_hidden_layers": 0}, key=jax.random.key(0))

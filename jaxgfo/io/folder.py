@@ -124,6 +124,11 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def carried(folder: Path | None) -> list[Path]:
+    """The files beside the weights that a saved model takes over, as far as they are there."""
+    return [file for pattern in CARRIED if folder for file in folder.glob(pattern)]
+
+
 def check_vacant(folder: str | os.PathLike[str]) -> Path:
     """`folder` as a path, if nothing would be lost by writing there.
 

@@ -15,7 +15,7 @@ from ..core import Params
 from ..models.model import Model, build, family_of
 from ..models.sharding import placement
 from . import tensors
-from .folder import CARRIED, check_vacant, find, read_config, weight_files
+from .folder import carried, check_vacant, find, read_config, weight_files
 
 
 def load_model(
@@ -81,26 +81,26 @@ def save_model(
     Raises:
         FileExistsError: `folder` exists and is not empty.
         ValueError: `params` do not have the structure and shapes of `model.params`; a dtype that
-            is not real.
+            is not real; a size below 1.
     """
     _check_real(dtype)
+    if isinstance(max_shard_size, int) and max_shard_size < 1:
+        raise ValueError(f"max_shard_size is {max_shard_size}; expected at least 1 byte, or '5GB'")
     folder = check_vacant(folder)
     _check_like(params, model.params)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch) / "model"
         new.mkdir()
-        if model.folder is None:
+        for file in carried(model.folder):
+            shutil.copyfile(file, new / file.name)
+        if not (new / "config.json").exists():  # a fresh model, or its folder is gone by now
             model.config.save_pretrained(new)
-        else:
-            for pattern in CARRIED:
-                for file in model.folder.glob(pattern):
-                    shutil.copyfile(file, new / file.name)
         dtypes = tensors.write(
             new,
             model.tensors,
             tree.flat_paths(params),
-            model.buffers,
+            {name: file for name, file in model.buffers.items() if file.exists()},
             dtype=dtype,
             max_shard_size=max_shard_size,
         )

@@ -88,6 +88,16 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no decoder can be."""
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_layers",
+            "num_heads",
+            "num_groups",
+            "mlp_size",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.num_heads % self.num_groups:
             raise ValueError(
                 f"{self.num_heads} attention heads cannot share {self.num_groups} key-value heads: "
