@@ -1,5 +1,7 @@
 """Logits of random configs of every family are those of torch, live."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,7 +106,7 @@ def new_family(draw, family):
     own_width = family not in ("phi3", "olmo2")  # heads may be of any width
     kinds, window = draw.list(layers, *KINDS), draw.number(1, 20)
     config = {
-        "hidden_size": heads * (draw.number(1, 9) if own_width else head_dim),
+        "hidden_size": heads * (draw.number(7 // heads + 1, 9) if own_width else head_dim),
         "intermediate_size": draw.number(3, 40),
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
@@ -162,15 +164,19 @@ def test_logits_of_a_random_config_are_those_of_torch(seed, tmp_path):
     torch.manual_seed(seed)
     config = CONFIG_MAPPING[family](**settings)
     theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
-            norm = name.endswith(".weight") and parameter.ndim == 1
-            parameter.normal_(float(norm), 0.3)
-    theirs.save_pretrained(tmp_path)
     shape = (2, int(np.random.default_rng(seed).integers(1, 41)))
     tokens = np.random.default_rng(seed).integers(0, config.vocab_size, shape)
-    with torch.no_grad():
-        expected = theirs(torch.tensor(tokens)).logits.numpy()
+    for scale in (0.3, 0.2, 0.15, 0.1, 0.05):
+        with torch.no_grad():
+            for name, parameter in theirs.named_parameters():
+                norm = name.endswith(".weight") and parameter.ndim == 1
+                parameter.normal_(float(norm), scale)
+            expected = theirs(torch.tensor(tokens)).logits.numpy()
+            exact = copy.deepcopy(theirs).double()(torch.tensor(tokens)).logits.numpy()
+        # Smaller weights where logits are so large that 1e-4 is within the noise of fp32.
+        if np.abs(expected - exact).max() < 1.5e-5:
+            break
+    theirs.save_pretrained(tmp_path)
     ours = load_model(tmp_path)
     with jax.default_matmul_precision("highest"):
         logits = ours.apply(ours.params, jnp.asarray(tokens, jnp.int32))

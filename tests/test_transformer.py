@@ -158,18 +158,18 @@ def test_rotary_parameters_that_are_not_known_are_refused(given, message):
 
 
 def test_rotating_keeps_norms_and_leaves_the_rest_alone():
-    x = jnp.asarray(RNG.normal(size=(2, 7, 3, 10)), jnp.float32)
+    x = RNG.normal(size=(2, 7, 3, 10)).astype(np.float32)
     share = {"rope_theta": THETA, "partial_rotary_factor": 0.6}
-    with pytest.raises(ValueError, match="partial_rotary_factor is 0.6"):
+    with pytest.raises(ValueError, match=r"partial_rotary_factor is 0\.6"):
         from_parameters(share, 10, 64)
     rope = from_parameters(share, 10, 64, partial=True)
     cos, sin = rope.table(jnp.arange(7), 7)
-    out = rotate(x, cos, sin)
+    out = np.asarray(rotate(jnp.asarray(x), cos, sin))
     assert rope.dim == 6
     np.testing.assert_array_equal(out[..., 6:], x[..., 6:])
     np.testing.assert_array_equal(out[:, 0], x[:, 0])  # position 0 turns nothing
     for i in range(3):  # pairs as complex numbers, turned by a complex one
-        pair = np.asarray(x[..., i] + 1j * x[..., i + 3])
+        pair = x[..., i] + 1j * x[..., i + 3]
         phase = np.exp(1j * np.arange(7) * THETA ** (-2 * i / 6))[:, None]
         expected = pair * phase
         np.testing.assert_allclose(out[..., i], expected.real, atol=1e-5)
