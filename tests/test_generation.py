@@ -440,7 +440,8 @@ def test_members_generate_what_each_generates_alone(name):
     out = precise(watched, together, PROMPTS, max_new_tokens=12, members=True, end=ends, pad=50)
     np.testing.assert_array_equal(out.tokens, expected)
     np.testing.assert_array_equal(out.lengths, lengths)
-    assert steps(watched) == lengths.max() - 1
+    renewed = 2 if name == "phi3" else 0  # two of the prompts grow beyond the limit
+    assert steps(watched) == lengths.max() - 1 - renewed
 
 
 def test_members_draw_by_themselves():
