@@ -18,6 +18,26 @@ from .config import DecoderConfig
 Mix = Callable[[Array, Array, Array], tuple[Array, Any]]
 
 
+class Linear(nnx.Module):
+    """x @ kernel + bias, in the dtype of x, which is that of the parameters."""
+
+    def __init__(
+        self, inputs: int, outputs: int, bias: bool, config: DecoderConfig, *, rngs: nnx.Rngs
+    ):
+        fresh = nnx.initializers.normal(config.init_scale)
+        self.biased = bias
+        self.kernel = nnx.Param(fresh(rngs.params(), (inputs, outputs)))
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """The layer's outputs for every vector."""
+        # On a CPU, XLA takes the processor's bf16 instructions only where the product is fp32.
+        wide = jnp.float32 if jax.default_backend() == "cpu" else None
+        y = jnp.matmul(x, self.kernel[...], preferred_element_type=wide).astype(x.dtype)
+        return y + self.bias[...] if self.biased else y
+
+
 class Norm(nnx.Module):
     """Root-mean-square norm (Zhang & Sennrich, 2019, arXiv:1910.07467) or layer norm (Ba et al.,
     2016, arXiv:1607.06450), in fp32 whatever the model's dtype.
@@ -52,10 +72,10 @@ class Attention(nnx.Module):
         self.head_dim, self.norms = config.head_dim, config.query_key_norm
         size, bias = config.hidden_size, config.qkv_bias
         heads, groups = (n * config.head_dim for n in (config.num_heads, config.num_groups))
-        self.query = linear(size, heads, bias, config, rngs)
-        self.key = linear(size, groups, bias, config, rngs)
-        self.value = linear(size, groups, bias, config, rngs)
-        self.out = linear(heads, size, config.out_bias, config, rngs)
+        self.query = Linear(size, heads, bias, config, rngs=rngs)
+        self.key = Linear(size, groups, bias, config, rngs=rngs)
+        self.value = Linear(size, groups, bias, config, rngs=rngs)
+        self.out = Linear(heads, size, config.out_bias, config, rngs=rngs)
         if self.norms:
             one = self.norms == "head"
             self.query_norm = Norm(config, config.head_dim if one else heads)
@@ -84,9 +104,9 @@ class MLP(nnx.Module):
         size, wide, bias = config.hidden_size, config.mlp_size, config.mlp_bias
         self.activation, self.gated = config.activation, config.gated
         if self.gated:
-            self.gate = linear(size, wide, bias, config, rngs)
-        self.up = linear(size, wide, bias, config, rngs)
-        self.down = linear(wide, size, bias, config, rngs)
+            self.gate = Linear(size, wide, bias, config, rngs=rngs)
+        self.up = Linear(size, wide, bias, config, rngs=rngs)
+        self.down = Linear(wide, size, bias, config, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         """Transform every position by itself."""
@@ -124,11 +144,3 @@ class Block(nnx.Module):
             return self.mlp_norm(x + self.mlp(x)), kept
         branch = self.mlp(self.mlp_norm(x) if before else x)
         return x + (self.mlp_out_norm(branch) if after else branch), kept
-
-
-def linear(
-    inputs: int, outputs: int, bias: bool, config: DecoderConfig, rngs: nnx.Rngs
-) -> nnx.Linear:
-    """A linear layer as fresh models have it."""
-    fresh = nnx.initializers.normal(config.init_scale)
-    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=fresh, rngs=rngs)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from . import attention
 from .config import DecoderConfig
-from .parts import Block, Norm, linear
+from .parts import Block, Linear, Norm
 from .rope import rotate
 
 STACK = "*"  # in a path: the leading axis of the arrays below counts the layers
@@ -52,8 +52,8 @@ class Transformer(nnx.Module):
         if config.positions:
             self.positions = nnx.Embed(config.positions, size, embedding_init=fresh, rngs=rngs)
         if config.embed_size:
-            self.project_in = linear(width, size, False, config, rngs)
-            self.project_out = linear(size, width, False, config, rngs)
+            self.project_in = Linear(width, size, False, config, rngs=rngs)
+            self.project_out = Linear(size, width, False, config, rngs=rngs)
 
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap
@@ -64,7 +64,7 @@ class Transformer(nnx.Module):
         if config.final_norm:
             self.norm = Norm(config, size)
         if not config.tied:
-            self.head = linear(width, config.vocab_size, False, config, rngs)
+            self.head = Linear(width, config.vocab_size, False, config, rngs=rngs)
 
     def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L V"]:
         """Logits (batch, length, vocab) in fp32."""
