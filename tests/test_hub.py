@@ -132,6 +132,7 @@ def load(tmp_path, *models, **environment):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HUB)
 def test_a_model_comes_from_the_hub_and_then_from_the_cache(hub, tmp_path, name):
     source = repository(tmp_path / "repository", seed=1)
@@ -153,6 +154,7 @@ def test_a_model_comes_from_the_hub_and_then_from_the_cache(hub, tmp_path, name)
     assert not any("/resolve/" in path for path in hub.asked)
 
 
+@pytest.mark.slow
 def test_a_revision_is_another_model(hub, tmp_path):
     revisions = {"main": 1, "v2": 2}
     hub.repositories["owner/name"] = {
@@ -163,6 +165,7 @@ def test_a_revision_is_another_model(hub, tmp_path):
         assert first == float(random_tensors(seed=seed)["model.norm.weight"][0])
 
 
+@pytest.mark.slow
 def test_shards_come_from_the_hub(hub, tmp_path):
     source = write(tmp_path / "repository")
     (source / "model.safetensors").rename(source / "model-00001-of-00001.safetensors")
@@ -175,6 +178,7 @@ def test_shards_come_from_the_hub(hub, tmp_path):
     assert not (folder / "other-00001-of-00001.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_what_the_hub_does_not_give_is_told(hub, tmp_path):
     hub.repositories["owner/gated"] = None
     hub.repositories["owner/name"] = {"main": write(tmp_path / "repository")}

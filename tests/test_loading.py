@@ -183,6 +183,7 @@ LARGE = {  # 45 million parameters: nearly all of them in layers, or more than h
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="asks Linux")
 @pytest.mark.parametrize(("kind", "sharded"), [("deep", True), ("broad", False)])
 def test_loading_holds_no_second_copy(tmp_path, kind, sharded):
