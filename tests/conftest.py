@@ -1,6 +1,8 @@
 """Strict settings for every test: types checked, no silent promotion, eight simulated devices."""
 
+import gc
 import os
+from pathlib import Path
 
 # Before anything imports jax: tests run on the CPU, whatever else the machine has.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,8 +10,22 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 install_import_hook("jaxgfo", "beartype.beartype")
+
+
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 20_000  # Linux allows a process 65,530 regions of memory
+
+
+@pytest.fixture(autouse=True)
+def compiled_programs_are_let_go():
+    """Every compiled program takes regions of memory, and XLA crashes where none are left."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
