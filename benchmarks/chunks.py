@@ -5,9 +5,8 @@ round, so that a machine whose speed drifts does not matter.
 """
 
 import statistics
-import time
+from functools import partial
 
-import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from jaxgfo.population import repeat
 from jaxgfo.tune import Options
 
 from . import records
+from .timing import interleaved
 
 POP_SIZE = 32
 
@@ -32,20 +32,16 @@ def main(quick: bool, json: str | None) -> None:
             size: compiled(MeanNLL(model), *arguments, chunk_size=size)
             for size in ((1, 4) if quick else (1, 2, 4, 8, 32))
         }
-        seconds = {size: [] for size in programs}
-        for _ in range(4 if quick else 9):
-            for size, program in programs.items():
-                begun = time.perf_counter()
-                jax.block_until_ready(program(*arguments))
-                seconds[size].append(time.perf_counter() - begun)
+        calls = {size: partial(program, *arguments) for size, program in programs.items()}
+        seconds = interleaved(calls, 3 if quick else 8)
         for size, times in seconds.items():
-            ratios = [t / one for t, one in zip(times[1:], seconds[1][1:])]  # the first warms up
+            ratios = [t / one for t, one in zip(times, seconds[1])]
             results.append(
                 records.record(
                     "chunks",
                     chunk_size=size,
                     tokens_per_member=train.tokens.size,
-                    milliseconds_per_member=1000 * statistics.median(times[1:]) / POP_SIZE,
+                    milliseconds_per_member=1000 * statistics.median(times) / POP_SIZE,
                     ratio=statistics.median(ratios),
                     lowest_ratio=min(ratios),
                     highest_ratio=max(ratios),

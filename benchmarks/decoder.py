@@ -6,7 +6,6 @@ drifts does not matter. Without torch the comparison with it is left out.
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ import jaxgfo
 from jaxgfo.models import attention
 
 from . import records
+from .timing import interleaved
 
 LLAMA = {
     "model_type": "llama",
@@ -103,19 +103,6 @@ def _attention(rounds: int) -> list[dict[str, Any]]:
     forms = {"blocks": attention.causal, "jax.nn": attention.library}
     seconds = interleaved({name: stacked(form) for name, form in forms.items()}, rounds)
     return [_result("attention", "float32", seconds, "blocks", "jax.nn")]
-
-
-def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every call, round by round; each is called once before."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        jax.block_until_ready(call())
-    for _ in range(rounds):
-        for name, call in calls.items():
-            begun = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - begun)
-    return seconds
 
 
 def _result(

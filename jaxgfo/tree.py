@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree, Shaped
 
 Tree = PyTree[Any]
+STACK = ".*."  # in a path: the leading axis of the leaf counts what stands there
 
 
 def wide(x: Any) -> Array:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..tree import STACK
 from .families import Family
 
-STACK = ".*."  # in a path: the leading axis counts the layers
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import tree
 from ..core import Params
+from ..tree import STACK
 from . import base
 from .base import set_field, space
 
@@ -24,7 +25,6 @@ LAYER = re.compile(r"(?:^|\.)(?:\w*layers?|\w*blocks?|h)[._](\d+)(?=\.|$)", re.I
 LAST = re.compile(r"last-(\d+)")
 
 
-STACK = ".*."  # in a path: the leading axis of the leaf counts what stands there
 Rows = tuple[int, ...] | None  # of a stacked leaf: which are chosen; None: the leaf as it is
 
 
