@@ -5,6 +5,8 @@ from .algorithms import SHADE as SHADE
 from .algorithms import DifferentialEvolution as DifferentialEvolution
 from .algorithms import GeneralizedAnnealing as GeneralizedAnnealing
 from .algorithms import GeneticAlgorithm as GeneticAlgorithm
+from .algorithms import LowRankES as LowRankES
+from .algorithms import OpenES as OpenES
 from .algorithms import ParallelTempering as ParallelTempering
 from .algorithms import ParticleSwarm as ParticleSwarm
 from .algorithms import RandomSearch as RandomSearch
@@ -28,9 +30,12 @@ from .loop import run as run
 from .models.function import functional as functional
 from .models.model import Model as Model
 from .models.model import random_model as random_model
+from .noise import Noise as Noise
 from .objectives import Batch as Batch
 from .objectives import MeanNLL as MeanNLL
 from .objectives import perplexity as perplexity
+from .population import LowRank as LowRank
+from .population import Seeded as Seeded
 from .spaces import Flat as Flat
 from .spaces import Full as Full
 from .spaces import Select as Select

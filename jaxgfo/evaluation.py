@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from . import memory
 from .core import Fitness, Params, Population, no_nan
+from .low_rank import Fallback, apply
+from .population import LowRank, Seeded, size
 from .spaces.base import decode
 
 # Hashable, called as objective(params, batch).
@@ -34,7 +36,7 @@ def evaluate(
         objective: a pure function (params, batch) -> scalar. It is part of the compile key, by its
             hash: keep one object instead of making a new lambda for every call.
         space: a `Space`, or a tree of parameters (then members are whole trees).
-        population: leaves (pop, ...).
+        population: leaves (pop, ...); or `Seeded` or `LowRank`, whose members are never held.
         batch: any pytree of arrays.
         chunk_size: members computed side by side; None: `largest_chunk` on an accelerator and 1 on
             a CPU, where more is slower unless batches are small (`python -m benchmarks chunks`).
@@ -88,7 +90,7 @@ def largest_chunk(
     Raises:
         MemoryError: one member needs more than there is.
     """
-    pop_size = jax.tree.leaves(population)[0].shape[0]
+    pop_size = size(population)
     budget = available if available is not None else memory.free() * 9 // 10
 
     def peak(chunk_size):
@@ -110,7 +112,7 @@ def largest_chunk(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(objective, chunk_size, space, population, batch):
-    def fitness(member):
+    def fitness(member, space, batch):
         value = objective(decode(space, member), batch)
         if jnp.shape(value) != ():
             raise ValueError(
@@ -118,10 +120,36 @@ def _evaluate(objective, chunk_size, space, population, batch):
             )
         return jnp.asarray(value)
 
+    if isinstance(population, Seeded | LowRank):
+        return no_nan(_by_pairs(fitness, chunk_size, space, population, batch))
     # A chunk of one is mapped without a batch axis: plain matrix products.
     return no_nan(
-        jax.lax.map(fitness, population, batch_size=chunk_size if chunk_size > 1 else None)
+        jax.lax.map(
+            lambda member: fitness(member, space, batch),
+            population,
+            batch_size=chunk_size if chunk_size > 1 else None,
+        )
     )
+
+
+def _by_pairs(fitness, chunk_size, space, population, batch):
+    """Fitness (pop,) of members that are never materialised; a pair's noise is drawn once."""
+    fallback: Fallback = population.fallback if isinstance(population, LowRank) else "materialise"
+
+    def both(pair):
+        drawn = population.draw(pair)
+
+        def one(sign):
+            weights = population.weights(drawn, sign)
+            return apply(fitness, weights, space, batch, fallback=fallback)
+
+        signs = population.signs(2 * pair + jnp.arange(2))
+        return jax.vmap(one)(signs) if chunk_size > 1 else jax.lax.map(one, signs)
+
+    pairs = jnp.arange(-(-population.pop_size // 2))
+    at_once = min(chunk_size // 2, pairs.shape[0])
+    found = jax.lax.map(both, pairs, batch_size=at_once if at_once > 1 else None)
+    return found.reshape(-1)[: population.pop_size]
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import clock, core, tree
+from . import clock, core
 from .core import Algorithm, Fitness, Key, Params, Population
 from .evaluation import Objective, evaluate
+from .population import member
 from .spaces import base
 
 
@@ -193,8 +194,8 @@ _decode = jax.jit(base.decode)
 def _keep_best(best: Params, best_fitness: Any, population: Population, fitness: Fitness) -> Any:
     index = jnp.argmin(fitness)
     better = fitness[index] < best_fitness
-    candidate = tree.take(population, index)
-    kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, best)
+    # Members that are not held are computed only where one of them is to be kept.
+    kept = jax.lax.cond(better, lambda: member(population, index), lambda: best)
     return kept, jnp.minimum(fitness[index], best_fitness)
 
 

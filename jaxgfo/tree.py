@@ -5,15 +5,17 @@ concatenated; operators that think of a genome as one string (single-point cross
 crossover) use those numbers and never build the concatenation.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree, Shaped
 
 Tree = PyTree[Any]
+Class = TypeVar("Class", bound=type)
 STACK = ".*."  # in a path: the leading axis of the leaf counts what stands there
 
 
@@ -129,3 +131,32 @@ def flat_paths(tree: Tree) -> dict[str, Any]:
     """The leaves by their path, in the order of the flattened tree: `layers.0.norm.scale`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def node(*, static: tuple[str, ...] = ()) -> Any:
+    """Make a class a frozen dataclass that is a pytree; fields named `static` are the compile key.
+
+    Rebuilding one inside JAX passes by `__init__`, which may check and prepare its arguments.
+    """
+
+    def decorate(cls: Class) -> Class:
+        cls = dataclasses.dataclass(frozen=True, eq=False)(cls)  # type: ignore[assignment]
+        names = [f.name for f in dataclasses.fields(cls) if f.name not in static]
+
+        def flatten(self):
+            return [getattr(self, n) for n in names], tuple(getattr(self, n) for n in static)
+
+        def flatten_with_keys(self):
+            values, key = flatten(self)
+            return [(jax.tree_util.GetAttrKey(n), v) for n, v in zip(names, values)], key
+
+        def unflatten(key, values):
+            self = object.__new__(cls)
+            for name, value in [*zip(names, values), *zip(static, key)]:
+                object.__setattr__(self, name, value)
+            return self
+
+        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+        return cls
+
+    return decorate

@@ -11,6 +11,7 @@ import numpy as np
 
 import jaxgfo
 from jaxgfo import core, tree
+from jaxgfo.population import LowRank, Seeded, member
 
 STARTS = {
     "flat": jnp.zeros(6),
@@ -31,8 +32,22 @@ REAL_TARGET, INT_TARGET = 0.25, 3  # a real optimum exact in bf16
 def build(name, kind="flat", pop_size=8, **fields):
     """The algorithm, at defaults but for one step size of 0.1 wherever it has any."""
     cls = jaxgfo.REGISTRY[name]
-    scales = {f.name: 0.1 for f in dataclasses.fields(cls) if f.name.endswith("scale")}
-    return cls(**scales | {"pop_size": pop_size, "bounds": BOUNDS.get(kind)} | fields)
+    names = {f.name for f in dataclasses.fields(cls)}
+    given = {name: 0.1 for name in names if name.endswith("scale")} | {"pop_size": pop_size}
+    given |= {"bounds": BOUNDS.get(kind)} if "bounds" in names else {}
+    return cls(**given | fields)
+
+
+def dense(population):
+    """All members of a population of any kind: leaves (pop, ...)."""
+    if isinstance(population, Seeded | LowRank):
+        return _members(population)
+    return population
+
+
+@jax.jit
+def _members(population):
+    return jax.vmap(lambda i: member(population, i))(jnp.arange(population.pop_size))
 
 
 def accepts(name, kind):
@@ -62,7 +77,7 @@ def sphere(population):
         away = jnp.square(x.astype(jnp.float32) - target)
         return jnp.sum(away.reshape(x.shape[0], -1), axis=1)
 
-    return sum(map(leaf, jax.tree.leaves(population)))
+    return sum(map(leaf, jax.tree.leaves(dense(population))))
 
 
 def generation(algorithm, key, state, fitness=sphere):

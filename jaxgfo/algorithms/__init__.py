@@ -3,6 +3,8 @@
 from .differential_evolution import DifferentialEvolution as DifferentialEvolution
 from .generalized_annealing import GeneralizedAnnealing as GeneralizedAnnealing
 from .genetic import GeneticAlgorithm as GeneticAlgorithm
+from .low_rank_es import LowRankES as LowRankES
+from .open_es import OpenES as OpenES
 from .parallel_tempering import ParallelTempering as ParallelTempering
 from .particle_swarm import ParticleSwarm as ParticleSwarm
 from .random_search import RandomSearch as RandomSearch
@@ -17,5 +19,7 @@ REGISTRY: dict[str, type] = {
     "pt": ParallelTempering,
     "gsa": GeneralizedAnnealing,
     "pso": ParticleSwarm,
+    "openes": OpenES,
+    "lowrank-es": LowRankES,
     "random": RandomSearch,
 }

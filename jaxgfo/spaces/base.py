@@ -1,13 +1,11 @@
 """The protocol of a space."""
 
-import dataclasses
-from typing import Any, Protocol, TypeVar, runtime_checkable
-
-import jax
+from typing import Any, Protocol, runtime_checkable
 
 from ..core import Params
+from ..tree import node as space
 
-Class = TypeVar("Class", bound=type)
+__all__ = ["Space", "decode", "set_field", "space", "start"]
 
 
 @runtime_checkable
@@ -21,35 +19,6 @@ class Space(Protocol):
     def decode(self, z: Params) -> Params:
         """The parameters of the model that candidate `z` stands for."""
         ...
-
-
-def space(*, static: tuple[str, ...] = ()) -> Any:
-    """Make a class a frozen dataclass that is a pytree; fields named `static` are the compile key.
-
-    Rebuilding one inside JAX passes by `__init__`: a space may check and prepare its arguments.
-    """
-
-    def decorate(cls: Class) -> Class:
-        cls = dataclasses.dataclass(frozen=True, eq=False)(cls)  # type: ignore[assignment]
-        names = [f.name for f in dataclasses.fields(cls) if f.name not in static]
-
-        def flatten(self):
-            return [getattr(self, n) for n in names], tuple(getattr(self, n) for n in static)
-
-        def flatten_with_keys(self):
-            values, key = flatten(self)
-            return [(jax.tree_util.GetAttrKey(n), v) for n, v in zip(names, values)], key
-
-        def unflatten(key, values):
-            self = object.__new__(cls)
-            for name, value in [*zip(names, values), *zip(static, key)]:
-                object.__setattr__(self, name, value)
-            return self
-
-        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-        return cls
-
-    return decorate
 
 
 def start(inner: Any) -> Params:

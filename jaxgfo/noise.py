@@ -1,0 +1,116 @@
+"""Noise that is never stored: it is drawn again wherever it is needed, and is the same there."""
+
+import dataclasses
+import math
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .core import Key
+
+Kind = Literal["normal", "signs", "table"]
+Generator = Literal["threefry2x32", "threefry4x32", "rbg", "unsafe_rbg"]
+WORDS = {"threefry2x32": 2, "threefry4x32": 4, "rbg": 4, "unsafe_rbg": 4}  # of a key
+TABLE, BLOCK = 2**20, 2**12  # numbers in a table, and of them those copied at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """How noise of mean 0 and variance 1 is made; hashable, so it may be part of a compile key.
+
+    `normal` numbers are the textbook's. `signs` are +1 or -1 with equal chance (Rademacher), 32 of
+    them from one random word. `table`: a table of 2**20 normal numbers is drawn anew for every
+    generation, and blocks of it are copied from random places (Salimans et al., 2017,
+    arXiv:1703.03864, section 2.1): numbers of one member repeat, not those of two members in the
+    same place, but for one chance in a million.
+
+    `rbg` and `unsafe_rbg` give other numbers when mapped, so they are drawn one key at a time.
+
+    Attributes:
+        kind: `normal`, `signs` or `table`.
+        generator: of `jax.random` the one that random words come from.
+
+    Raises:
+        ValueError: an unknown kind or generator.
+    """
+
+    kind: Kind = "normal"
+    generator: Generator = "threefry4x32"
+
+    def __post_init__(self) -> None:
+        """Check both names."""
+        for name, allowed in (("kind", Kind), ("generator", Generator)):
+            value = getattr(self, name)
+            if value not in get_args(allowed):
+                listed = ", ".join(map(repr, get_args(allowed)))
+                raise ValueError(f"noise: {name} is {value!r}; choose one of {listed}")
+
+    def table(self, key: Key) -> Float[Array, " table"] | None:
+        """What `draw` copies from, where it does."""
+        if self.kind != "table":
+            return None
+        return Noise("normal", self.generator).draw(key, (TABLE,), None)
+
+    def draw(
+        self, key: Key, shape: tuple[int, ...], table: Float[Array, " table"] | None
+    ) -> Float[Array, "..."]:
+        """Noise of this shape in fp32, the same for the same key.
+
+        Args:
+            key: for this noise alone; best of the generator threefry2x32, see `root`.
+            shape: of the result.
+            table: what `table` gave for all noise of a generation.
+        """
+        size = math.prod(shape)
+        half = -(-size // 2)
+
+        def draw(words):
+            key = jax.random.wrap_key_data(words, impl=self.generator)
+            if self.kind == "signs":
+                return _signs(key, half)
+            if table is not None:
+                return _copied(key, half, table)
+            return jax.random.normal(key, (half,), jnp.float32)
+
+        if not size:
+            return jnp.zeros(shape, jnp.float32)
+        if self.generator in ("rbg", "unsafe_rbg"):
+            draw = jax.custom_batching.sequential_vmap(draw)
+        words = jax.random.bits(key, (2, WORDS[self.generator]), jnp.uint32)
+        # Two halves, so that there can be a loop. On a CPU, XLA fuses noise into all that reads it
+        # and draws it again for every number read, behind an optimization_barrier too; but never
+        # out of a loop.
+        loop = jax.lax.map if jax.default_backend() == "cpu" else _mapped
+        return loop(draw, words).reshape(-1)[:size].reshape(shape)
+
+
+def root(key: Key) -> Key:
+    """A key of the generator threefry2x32, from any key.
+
+    Keys are derived with it alone: chains of `fold_in` with threefry4x32 are fused on a CPU into a
+    program whose time grows exponentially with their length.
+    """
+    words = jax.random.bits(key, (2,), jnp.uint32)
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
+def _mapped(f, x):
+    return jax.vmap(f)(x)
+
+
+def _signs(key: Key, size: int) -> Float[Array, " size"]:
+    words = jax.random.bits(key, (-(-size // 32),), jnp.uint32)
+    # Fused with what follows, every word would be computed 32 times.
+    words = jax.lax.optimization_barrier(words)
+    sign = (words << jnp.arange(32, dtype=jnp.uint32)[:, None]) & jnp.uint32(0x80000000)
+    one = jnp.uint32(0x3F800000)
+    return jax.lax.bitcast_convert_type(sign | one, jnp.float32).reshape(-1)[:size]
+
+
+def _copied(key: Key, size: int, table: Float[Array, " table"]) -> Float[Array, " size"]:
+    block = min(size, BLOCK)
+    places = jax.random.randint(key, (-(-size // block),), 0, table.shape[0] - block + 1)
+    blocks = jax.vmap(lambda place: jax.lax.dynamic_slice(table, (place,), (block,)))(places)
+    return blocks.reshape(-1)[:size]
