@@ -33,19 +33,27 @@ class Noise:
         generator: of `jax.random` the one that random words come from.
 
     Raises:
-        ValueError: an unknown kind or generator.
+        ValueError: an unknown kind or generator, or one that this JAX does not have.
     """
 
     kind: Kind = "normal"
-    generator: Generator = "threefry4x32"
+    generator: Generator = "threefry2x32"
 
     def __post_init__(self) -> None:
-        """Check both names."""
+        """Check both names; JAX 0.10.0 lacks one of the generators."""
         for name, allowed in (("kind", Kind), ("generator", Generator)):
             value = getattr(self, name)
             if value not in get_args(allowed):
                 listed = ", ".join(map(repr, get_args(allowed)))
                 raise ValueError(f"noise: {name} is {value!r}; choose one of {listed}")
+        if self.generator == "threefry4x32":
+            try:
+                jax.eval_shape(lambda: jax.random.key(0, impl="threefry4x32"))
+            except ValueError as error:
+                raise ValueError(
+                    f"noise: JAX {jax.__version__} has no generator 'threefry4x32'; upgrade it, or "
+                    "choose 'threefry2x32'"
+                ) from error
 
     def table(self, key: Key) -> Float[Array, " table"] | None:
         """What `draw` copies from, where it does."""

@@ -22,7 +22,7 @@ from .low_rank import Drawn, Factored, Fallback, materialise
 from .low_rank.factored import Side
 from .noise import Noise
 
-NORMAL, SIGNS = Noise("normal", "threefry4x32"), Noise("signs", "threefry2x32")
+NORMAL, SIGNS = Noise("normal"), Noise("signs")
 DRAWN = 2**24  # numbers of noise held at a time when members are summed
 ROWS = re.compile(r"\.\d+[,-][\d,-]*\.")  # in a path: some of the rows of a stacked leaf
 

@@ -37,7 +37,7 @@ class LowRankES:
     shaping: Literal["ranks", "z-scores"] = static("ranks")
     rank: int = static(1)
     noise: Kind = static("normal")
-    generator: Generator = static("threefry4x32")
+    generator: Generator = static("threefry2x32")
     fallback: Literal["materialise", "refuse"] = static("materialise")
     pop_size: int = static(32)
 
