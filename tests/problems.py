@@ -60,12 +60,13 @@ def accepts(name, kind):
 
 
 CASES = [(n, kind) for n in jaxgfo.REGISTRY for kind in STARTS if accepts(n, kind)]
+NOT_OF_FITNESS = {"noise", "generator", "fallback"}  # choices that fitness does not meet
 VARIANTS = [(name, {}) for name in jaxgfo.REGISTRY] + [
     (name, {field: choice})
     for name, cls in jaxgfo.REGISTRY.items()
     for field, options in core.choices(cls).items()
     for choice in options
-    if choice != getattr(cls, field)
+    if choice != getattr(cls, field) and field not in NOT_OF_FITNESS
 ]
 
 

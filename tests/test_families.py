@@ -37,16 +37,8 @@ torch = pytest.importorskip("torch")
 TOKENS = some_tokens(3)
 IDS = jnp.asarray(TOKENS, jnp.int32)
 LENGTHS = np.array([LENGTH, 31, 6])  # of the rows that are padded
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 REAL = np.arange(LENGTH) < LENGTHS[:, None]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    """Most of the time goes into compiling, and little is computed."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

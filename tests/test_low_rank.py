@@ -15,6 +15,7 @@ from jaxgfo import LowRank, Noise, Seeded, tree
 from jaxgfo.low_rank import Factored, apply
 from jaxgfo.population import member
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(3)
 FAMILIES = {config["model_type"]: name for name, config in reversed(VARIANTS.items())}
 
@@ -24,11 +25,13 @@ def kinds(params, **low_rank):
     yield Seeded(params, KEY, 0.05, 4)
 
 
-def assert_members_agree(function, params, *args, rtol=2e-4, members=range(4), **low_rank):
+def assert_members_agree(
+    function, params, *args, rtol=2e-4, members=range(4), seeded=True, **low_rank
+):
     """Every member, as it is evaluated, against its parameters in full; warnings are errors."""
     plain = jax.jit(function)
     base = plain(params, *args)
-    for population in kinds(params, **low_rank):
+    for population in [*kinds(params, **low_rank)][: 2 if seeded else 1]:
 
         @jax.jit
         def evaluated(population, index):
@@ -50,7 +53,10 @@ def test_every_family_of_decoders(family):
     with jax.numpy_dtype_promotion("standard"):
         model = jaxgfo.random_model(VARIANTS[FAMILIES[family]], key=KEY)
     tokens = jax.random.randint(KEY, (2, 12), 0, model.vocab_size)
-    assert_members_agree(model.apply, model.params, tokens, rank=2, members=[3])
+    # Seeded noise knows nothing of a use but scan: one family shows that.
+    assert_members_agree(
+        model.apply, model.params, tokens, rank=2, members=[3], seeded=family == "llama"
+    )
 
 
 class Mixer(nnx.Module):
@@ -268,7 +274,7 @@ def test_the_sum_over_members_is_that_of_their_noise(kind):
     weights = jax.random.normal(KEY, (7,))
     for cls in (LowRank, Seeded):
         population = cls(params, KEY, 0.5, 7, noise=Noise(kind))
-        members = [member(population, i) for i in range(7)]
+        members = [jax.jit(member)(population, i) for i in range(7)]
         plain = jax.tree.map(lambda *x: sum(w * m for w, m in zip(weights, x)) / 0.5, *members)
         total = population.contract(weights)
         jax.tree.map(
