@@ -129,8 +129,18 @@ def init(algorithm: Algorithm[State, Any], key: Key, start: Params) -> State:
 
 
 def ask(algorithm: Algorithm[State, Any], key: Key, state: State) -> tuple[Population, State]:
-    """The next population, every leaf (pop, ...), and the state to hand to `tell`."""
-    return _ask(_strong(algorithm), key, state)
+    """The next population, every leaf (pop, ...), and the state to hand to `tell`.
+
+    What is not changed is not copied: the returned state shares arrays with the given one, and the
+    population may share arrays with both.
+    """
+    given = jax.tree.leaves(state)
+    asked = _ask(_strong(algorithm), key, state)
+    return jax.tree.map(
+        lambda x: given[x.index] if isinstance(x, _Given) else x,
+        asked,
+        is_leaf=lambda x: isinstance(x, _Given),
+    )
 
 
 def tell(
@@ -143,7 +153,7 @@ def tell(
     """The state after learning the fitness (pop,) of `population`, and what a person wants to see.
 
     Fitness is minimised; NaN counts as +inf, a failed evaluation. The old state is donated: its
-    buffers are reused, so keep only the returned one.
+    buffers are reused, so keep only the returned one. The population stays usable.
 
     Raises:
         ValueError: fitness not of `pop_size` members, or a population unlike the one ask returned.
@@ -151,7 +161,10 @@ def tell(
     shape, size = np.shape(fitness), algorithm.pop_size
     if shape != (size,):
         raise ValueError(f"fitness has shape {shape}, but pop_size is {size}")
-    return _tell(_strong(algorithm), key, state, population, jnp.asarray(fitness))
+    shared = {id(x) for x in jax.tree.leaves(population)}
+    lent = jax.tree.map(lambda x: None if id(x) in shared else x, state)
+    kept = jax.tree.map(lambda x: x if id(x) in shared else None, state)
+    return _tell(_strong(algorithm), key, lent, kept, population, jnp.asarray(fitness))
 
 
 def no_nan(fitness: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -168,13 +181,26 @@ def _init(algorithm, key, start):
     return _strongly_typed(algorithm.init(key, start))
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """Stands for a leaf of the state that `ask` hands on: jit would copy it."""
+
+    index: int
+
+
 @jax.jit
 def _ask(algorithm, key, state):
-    return _strongly_typed(algorithm.ask(key, state))
+    place = {id(x): index for index, x in enumerate(jax.tree.leaves(state))}
+    asked = _strongly_typed(algorithm.ask(key, state))
+    return jax.tree.map(lambda x: _Given(place[id(x)]) if id(x) in place else x, asked)
 
 
-@functools.partial(jax.jit, donate_argnames="state")
-def _tell(algorithm, key, state, population, fitness):
+@functools.partial(jax.jit, donate_argnames="lent")
+def _tell(algorithm, key, lent, kept, population, fitness):
+    state = jax.tree.map(
+        lambda a, b: b if a is None else a, lent, kept, is_leaf=lambda x: x is None
+    )
     _check_population(population, jax.eval_shape(algorithm.ask, key, state)[0])
     return _strongly_typed(algorithm.tell(key, state, population, no_nan(fitness)))
 

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from . import memory
+from . import memory, mesh
 from .core import Fitness, Params, Population, no_nan
-from .low_rank import Fallback, apply
-from .population import LowRank, Seeded, size
+from .population import LowRank, Seeded, members, signs, size
 from .spaces.base import decode
 
 # Hashable, called as objective(params, batch).
@@ -112,44 +111,48 @@ def largest_chunk(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(objective, chunk_size, space, population, batch):
-    def fitness(member, space, batch):
-        value = objective(decode(space, member), batch)
-        if jnp.shape(value) != ():
-            raise ValueError(
-                f"objective returned shape {jnp.shape(value)}; expected a scalar, shape ()"
-            )
-        return jnp.asarray(value)
+    keyed = isinstance(population, Seeded | LowRank)
+    rows = jnp.arange(-(-size(population) // 2)) if keyed else population
+    shared = (space, population if keyed else None, batch)
+    function = functools.partial(_pairs if keyed else _rows, objective, chunk_size)
+    return no_nan(mesh.spread(function, rows, shared)[: size(population)])
 
-    if isinstance(population, Seeded | LowRank):
-        return no_nan(_by_pairs(fitness, chunk_size, space, population, batch))
+
+def _rows(objective, chunk_size, rows, shared):
+    """Fitness (n,) of some rows of a dense population."""
+    space, _, batch = shared
     # A chunk of one is mapped without a batch axis: plain matrix products.
-    return no_nan(
-        jax.lax.map(
-            lambda member: fitness(member, space, batch),
-            population,
-            batch_size=chunk_size if chunk_size > 1 else None,
-        )
+    return jax.lax.map(
+        lambda member: _fitness(objective, space, batch, member),
+        rows,
+        batch_size=chunk_size if chunk_size > 1 else None,
     )
 
 
-def _by_pairs(fitness, chunk_size, space, population, batch):
-    """Fitness (pop,) of members that are never materialised; a pair's noise is drawn once."""
-    fallback: Fallback = population.fallback if isinstance(population, LowRank) else "materialise"
+def _pairs(objective, chunk_size, pairs, shared):
+    """Fitness (2 * n,) of some pairs of members that are never held."""
+    space, population, batch = shared
+    fitness = functools.partial(_fitness, objective, space, batch)
+    table, count = population.table(), pairs.shape[0]
+    if chunk_size == 1:
+        return jax.lax.map(
+            lambda i: population.one(fitness, population.draw(i // 2, table), signs(i)),
+            members(pairs),
+        )
+    groups = -(-count // (chunk_size // 2))
+    each = -(-count // groups)
+    pairs = jnp.pad(pairs, (0, groups * each - count), mode="edge").reshape(groups, each)
+    found = jax.lax.map(lambda group: population.each(fitness, group, table), pairs)
+    return found.reshape(-1)[: 2 * count]
 
-    def both(pair):
-        drawn = population.draw(pair)
 
-        def one(sign):
-            weights = population.weights(drawn, sign)
-            return apply(fitness, weights, space, batch, fallback=fallback)
-
-        signs = population.signs(2 * pair + jnp.arange(2))
-        return jax.vmap(one)(signs) if chunk_size > 1 else jax.lax.map(one, signs)
-
-    pairs = jnp.arange(-(-population.pop_size // 2))
-    at_once = min(chunk_size // 2, pairs.shape[0])
-    found = jax.lax.map(both, pairs, batch_size=at_once if at_once > 1 else None)
-    return found.reshape(-1)[: population.pop_size]
+def _fitness(objective, space, batch, member):
+    value = objective(decode(space, member), batch)
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"objective returned shape {jnp.shape(value)}; expected a scalar, shape ()"
+        )
+    return jnp.asarray(value)
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +91,7 @@ class Noise:
         # Two halves, so that there can be a loop. On a CPU, XLA fuses noise into all that reads it
         # and draws it again for every number read, behind an optimization_barrier too; but never
         # out of a loop.
-        loop = jax.lax.map if jax.default_backend() == "cpu" else _mapped
-        return loop(draw, words).reshape(-1)[:size].reshape(shape)
+        return in_turn(draw, words).reshape(-1)[:size].reshape(shape)
 
 
 def root(key: Key) -> Key:
@@ -104,8 +104,9 @@ def root(key: Key) -> Key:
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
-def _mapped(f, x):
-    return jax.vmap(f)(x)
+def in_turn(f: Callable[[Any], Any], x: Any) -> Any:
+    """f for every row: one after the other on a CPU, side by side elsewhere."""
+    return jax.lax.map(f, x) if jax.default_backend() == "cpu" else jax.vmap(f)(x)
 
 
 def _signs(key: Key, size: int) -> Float[Array, " size"]:

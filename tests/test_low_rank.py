@@ -13,7 +13,7 @@ from variants import VARIANTS
 import jaxgfo
 from jaxgfo import LowRank, Noise, Seeded, tree
 from jaxgfo.low_rank import Factored, apply
-from jaxgfo.population import member
+from jaxgfo.population import member, signs
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(3)
@@ -35,8 +35,8 @@ def assert_members_agree(
 
         @jax.jit
         def evaluated(population, index):
-            drawn = population.draw(index // 2)
-            lazy = population.weights(drawn, population.signs(index))
+            drawn = population.draw(index // 2, population.table())
+            lazy = population.weights(drawn, signs(index))
             return apply(function, lazy, *args, fallback="refuse")
 
         for index in members:
@@ -254,7 +254,7 @@ def test_layers_of_a_decoder_stay_in_one_loop():
     def run(z, tokens):
         return apply(model.apply, z, tokens, fallback="refuse")
 
-    lazy = population.weights(population.draw(jnp.asarray(0)), jnp.ones(()))
+    lazy = population.weights(population.draw(jnp.asarray(0), None), jnp.ones(()))
     assert any(isinstance(x, Factored) for x in jax.tree.leaves(lazy, is_leaf=_is_factored))
     text = str(jax.make_jaxpr(run)(lazy, jnp.zeros((1, 4), jnp.int32)))
     assert text.count("scan[") == 1
@@ -286,7 +286,7 @@ def test_a_sum_in_groups_is_the_same(monkeypatch):
     params, weights = {"w": jnp.zeros((50, 40))}, jax.random.normal(KEY, (9,))
     population = LowRank(params, KEY, 0.5, 9, rank=2)
     whole = population.contract(weights)
-    monkeypatch.setattr("jaxgfo.population.DRAWN", 400)
+    monkeypatch.setattr("jaxgfo.population.low_rank.DRAWN", 400)
     np.testing.assert_allclose(population.contract(weights)["w"], whole["w"], rtol=1e-4, atol=1e-5)
 
 

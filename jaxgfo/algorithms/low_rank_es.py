@@ -36,7 +36,7 @@ class LowRankES:
     optimizer: Optimizer = static("adam")
     shaping: Literal["ranks", "z-scores"] = static("ranks")
     rank: int = static(1)
-    noise: Kind = static("normal")
+    noise: Kind = static("signs")
     generator: Generator = static("threefry2x32")
     fallback: Literal["materialise", "refuse"] = static("materialise")
     pop_size: int = static(32)

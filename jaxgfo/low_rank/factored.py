@@ -10,6 +10,7 @@ from .. import tree
 
 Side = Literal["left", "right", "both"]
 SIDES: tuple[Side, Side] = ("left", "right")
+FUSED = 8  # the highest rank whose terms are summed one by one
 SMALL = 2**16  # numbers that nobody minds to hold for every member
 
 
@@ -66,10 +67,12 @@ class Factored:
     def walk(self) -> Any:
         """What `scan` slices along the first axis, and how a slice becomes a weight again."""
         factors: dict[Side, Array] = {"left": self.left, "right": self.right}
-        walked = {s: jnp.swapaxes(x, 0, 1) for s, x in factors.items() if 0 in self.axes(s)}
+        # Row by row: a CPU's loops over several rows of one slice are not vectorised.
+        walked = {s: tuple(x) for s, x in factors.items() if 0 in self.axes(s)}
 
         def step(sliced):
-            base, some = sliced
+            base, rows = sliced
+            some = {side: jnp.stack(x) for side, x in rows.items()}
             return Factored(base, **{**factors, **some}, sides=self.sides[1:], name=self.name)
 
         return (self.base, walked), step
@@ -83,14 +86,14 @@ def add_outer(
 ) -> Array:
     """base + sum_q first[q] second[q], aligned by the numbers of their axes behind the rank.
 
-    Written as products of broadcast arrays, which XLA fuses with what comes before and after; a
-    product of two thin matrices would be a pass over memory of its own. A number that is not among
-    `axes` is summed over.
+    Written as products of broadcast arrays, which XLA fuses with what comes before and after. A
+    product of two thin matrices is a pass over memory of its own, and the faster form only at a
+    high rank. A number that is not among `axes` is summed over.
     """
     (one, one_axes), (two, two_axes) = first, second
     wide = widest(one.dtype, two.dtype, base.dtype)
     one, two = one.astype(wide), two.astype(wide)
-    if set(one_axes) | set(two_axes) <= set(axes):
+    if one.shape[0] <= FUSED and set(one_axes) | set(two_axes) <= set(axes):
         total = base.astype(wide)
         for p, q in zip(one, two):
             total = total + _aligned(p, one_axes, axes) * _aligned(q, two_axes, axes)

@@ -3,11 +3,14 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
 from .factored import SIDES, Factored, Side, add_outer, widest
+
+CROSSED = 4  # a product may be larger by one part in this
 
 
 def dot_general(params: Any, lhs: Any, rhs: Any) -> Any:
@@ -49,16 +52,39 @@ def _through(
     kept = [a for a in sorted({*others, *near_axes}) if a in out or a in far_axes]
     if near.dtype != x.dtype:
         near = near.astype(x.dtype)
-    through = jnp.einsum(
-        x,
-        others,
-        near,
-        [rank, *near_axes],
-        [rank, *kept],
-        precision=precision,
-        preferred_element_type=widest(x.dtype),
-    )
-    return add_outer(base, out, (through, kept), (far, far_axes))
+    far_size = math.prod(n for a, n in zip(far_axes, far.shape[1:]) if a not in others)
+    through = _thin(x, others, near, near_axes, kept, rank, precision, far_size)
+    return add_outer(base, out, (jnp.moveaxis(through, -1, 0), kept), (far, far_axes))
+
+
+def _thin(x, others, near, near_axes, kept, rank, precision, far_size):
+    """x through a factor: axes `kept`, then the rank; with it in front XLA would transpose x."""
+
+    def product(x, x_axes, near, near_axes, out):
+        wide = widest(x.dtype)
+        return jnp.einsum(
+            x, x_axes, near, near_axes, out, precision=precision, preferred_element_type=wide
+        )
+
+    @jax.custom_batching.custom_vmap
+    def thin(x, near):
+        return product(x, others, near, [rank, *near_axes], [*kept, rank])
+
+    @thin.def_vmap
+    def _(size, batched, x, near):
+        one, two = rank + 1, rank + 2  # numbers of the axis of members
+        x_axes, axes = [one, *others], [two, rank, *near_axes]
+        if not all(batched) or size * near.shape[1] * CROSSED > far_size:
+            x_axes = x_axes if batched[0] else others
+            axes = [one, *axes[1:]] if batched[1] else axes[1:]
+            return product(x, x_axes, near, axes, [one, *kept, rank]), True
+        # Every member's x through every member's factor, as one matrix product; then what belongs
+        # together. XLA would compute x twice for a product of another shape beside x W.
+        crossed = jnp.moveaxis(product(x, x_axes, near, axes, [one, *kept, two, rank]), -2, 0)
+        flat = crossed.reshape(size * size, *crossed.shape[2:])
+        return jax.lax.slice_in_dim(flat, 0, None, size + 1), True  # the diagonal
+
+    return thin(x, near)
 
 
 def _other(side: Side) -> Side:

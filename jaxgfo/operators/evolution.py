@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import tree
+from .. import mesh, tree
 from ..core import Fitness, Params, Scalar
 from ..shaping import SHAPINGS
 
@@ -40,7 +40,7 @@ def begin(start: Params, optimizer: Optimizer, learning_rate: Scalar, name: str)
     tree.require(tree.is_float, start, f"{name} moves real numbers")
     wide = jax.tree.map(tree.wide, start)
     with jax.numpy_dtype_promotion("standard"):
-        moments = transformation(optimizer, learning_rate).init(wide)
+        moments = mesh.split(transformation(optimizer, learning_rate).init(wide))
     return StrategyState(start, moments, jnp.zeros((), jnp.int32))
 
 
@@ -69,7 +69,7 @@ def follow(
     learnt = jnp.any(shaped != 0)
     moves = jax.tree.map(lambda m, x: jnp.where(learnt, m, 0).astype(x.dtype), moves, wide)
     moments = jax.tree.map(lambda new, old: jnp.where(learnt, new, old), moments, state.optimizer)
-    center = tree.lift(jnp.add, population.center, moves)
+    center = tree.lift(jnp.add, population.center, mesh.whole(moves))
     squares = sum(jnp.sum(jnp.square(m.astype(fitness.dtype))) for m in jax.tree.leaves(moves))
     finite = jnp.isfinite(fitness)
     info = StrategyInfo(
@@ -77,7 +77,7 @@ def follow(
         spread=_spread(fitness),
         update=jnp.sqrt(squares / tree.size(wide)),
     )
-    return StrategyState(center, moments, state.step + 1), info
+    return StrategyState(center, mesh.split(moments), state.step + 1), info
 
 
 def _spread(fitness: Fitness) -> Float[Array, ""]:

@@ -1,0 +1,181 @@
+"""A population whose members move every matrix by one of low rank."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .. import mesh, tree
+from .. import noise as noises
+from ..core import Key, Params, Scalar
+from ..low_rank import Factored, Fallback, apply
+from ..low_rank.factored import SIDES, Side
+from ..noise import Noise
+from . import pairs
+
+SIGNS = Noise("signs")
+DRAWN = 2**24  # numbers of noise held at a time when members are summed
+
+
+@tree.node(static=("pop_size", "rank", "noise", "fallback"))
+class LowRank:
+    """Members whose matrices are W ± scale / sqrt(rank) A B^T, never materialised.
+
+    A and B have independent entries of variance 1, so every entry of W moves with standard
+    deviation scale; vectors get noise of their own. In an array of three axes or more the last
+    one is on the side of B and the others on the side of A; where a path says that layers are
+    stacked, `layers.*.mlp.up.kernel`, every layer has its own A and B.
+
+    Attributes:
+        center: a tree of real parameters; member 0.
+        key: what all noise is drawn from.
+        scale: standard deviation of a parameter's move, in the units of the parameters.
+        pop_size: members.
+        rank: of the perturbation of a matrix, at least 1.
+        noise: how it is made.
+        fallback: what happens to a matrix that is used in a way that has no low-rank rule:
+            `materialise` it for every member, with a warning, or `refuse`.
+
+    Reference: Sarkar et al. (2025), "Evolution strategies at the hyperscale", arXiv:2511.16652.
+    """
+
+    center: Params
+    key: Key
+    scale: Scalar
+    pop_size: int
+    rank: int = 1
+    noise: Noise = SIGNS
+    fallback: Fallback = "materialise"
+
+    def table(self) -> Float[Array, " table"] | None:
+        """What the noise of all pairs is copied from, where it is."""
+        return self.noise.table(noises.root(self.key))
+
+    def draw(
+        self, pair: Int[Array, ""], table: Float[Array, " table"] | None
+    ) -> list[tuple[Array, ...]]:
+        """A pair's noise: for each leaf its factors (rank, ...), or noise of its shape."""
+        key = jax.random.fold_in(noises.root(self.key), pair)
+        flat, start, drawn = self.noise.draw(key, (self._drawn(),), table), 0, []
+        for shapes in self._shapes():
+            parts = []
+            for shape in shapes:
+                parts.append(flat[start : start + math.prod(shape)].reshape(shape))
+                start += math.prod(shape)
+            drawn.append(tuple(parts))
+        return drawn
+
+    def weights(self, drawn: list[tuple[Array, ...]], sign: Float[Array, ""]) -> Params:
+        """A member, with matrices `Factored`."""
+        step, leaves = sign * jnp.asarray(self.scale, sign.dtype), []
+        for parts, (path, x) in zip(drawn, tree.flat_paths(self.center).items()):
+            if len(parts) == 2:
+                left = (step / math.sqrt(self.rank)).astype(jnp.float32) * parts[0]
+                leaves.append(Factored(x, left, parts[1], _sides(path, x), path))
+            else:
+                wide = tree.wide(x)
+                moved = wide + step.astype(wide.dtype) * parts[0].astype(wide.dtype)
+                leaves.append(moved.astype(x.dtype))
+        return jax.tree.unflatten(jax.tree.structure(self.center), leaves)
+
+    def each(
+        self,
+        function: Callable[[Params], Array],
+        which: Int[Array, " pairs"],
+        table: Float[Array, " table"] | None,
+    ) -> Array:
+        """function(member) for both members of some pairs, side by side: (2 * pairs, ...)."""
+        # One axis of members, not one of pairs and one of signs: XLA's loops are faster.
+        drawn = noises.in_turn(lambda pair: self.draw(pair, table), which)
+        drawn = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), drawn)
+        signs = pairs.signs(pairs.members(which))
+        return jax.vmap(functools.partial(self.one, function))(drawn, signs)
+
+    def one(
+        self, function: Callable[[Params], Array], drawn: list[Any], sign: Float[Array, ""]
+    ) -> Array:
+        """function(member)."""
+        return apply(function, self.weights(drawn, sign), fallback=self.fallback)
+
+    def contract(self, weights: Float[Array, " pop"]) -> Params:
+        """sum_i weights[i] sign_i noise_i in fp32: one contraction for every matrix.
+
+        A matrix's noise is A B^T / sqrt(rank). Over the axis "pop" of a mesh each device sums its
+        own members, and keeps its part of the total where an axis of the leaf divides.
+        """
+        return mesh.total(_sum, pairs.factors(weights).astype(jnp.float32), self)
+
+    def _drawn(self) -> int:
+        """Numbers of noise of a pair."""
+        return sum(math.prod(shape) for shapes in self._shapes() for shape in shapes)
+
+    def _shapes(self) -> list[tuple[tuple[int, ...], ...]]:
+        """For each leaf the shapes of its factors, or of its noise."""
+        shapes: list[tuple[tuple[int, ...], ...]] = []
+        for path, x in tree.flat_paths(self.center).items():
+            sides = _sides(path, x)
+            if {"left", "right"} <= {*sides}:
+                pair = (
+                    (self.rank, *(n for n, s in zip(x.shape, sides) if s in (side, "both")))
+                    for side in SIDES
+                )
+                shapes.append(tuple(pair))
+            else:
+                shapes.append((x.shape,))
+        return shapes
+
+
+def _sum(
+    which: Int[Array, " pairs"], factors: Float[Array, " pairs"], population: LowRank
+) -> Params:
+    """The noise of some pairs times their factors, a group of pairs at a time."""
+    table, count = population.table(), which.shape[0]
+    group = max(1, min(count, DRAWN // max(population._drawn(), 1)))
+    groups = -(-count // group)
+    rest = (0, groups * group - count)
+    which, factors = (jnp.pad(x, rest).reshape(groups, group) for x in (which, factors))
+    sides = [_sides(path, x) for path, x in tree.flat_paths(population.center).items()]
+
+    def terms(which, factors):
+        drawn = jax.vmap(lambda pair: population.draw(pair, table))(which)
+        return [_contraction(factors, *item) for item in zip(drawn, sides)]
+
+    if groups == 1:
+        total = terms(which[0], factors[0])
+    else:
+        zeros = [jnp.zeros(x.shape, jnp.float32) for x in jax.tree.leaves(population.center)]
+        total, _ = jax.lax.scan(
+            lambda t, item: ([a + b for a, b in zip(t, terms(*item))], None),
+            zeros,
+            (which, factors),
+        )
+    return jax.tree.unflatten(jax.tree.structure(population.center), total)
+
+
+def _contraction(
+    factors: Float[Array, " pairs"], parts: tuple[Array, ...], sides: tuple[Side, ...]
+) -> Array:
+    """The sum over pairs, and over the rank where noise has factors (pairs, rank, ...)."""
+    if len(parts) == 1:
+        return jnp.tensordot(factors, parts[0], 1)
+    axes = [*range(len(sides))]
+    left, right = (
+        [len(axes), len(axes) + 1, *(a for a in axes if sides[a] in (side, "both"))]
+        for side in SIDES
+    )
+    scaled = factors.reshape(-1, *[1] * (parts[0].ndim - 1)) * parts[0]
+    return jnp.einsum(scaled, left, parts[1], right, axes) / math.sqrt(parts[0].shape[1])
+
+
+def _sides(path: str, x: Any) -> tuple[Side, ...]:
+    first: tuple[Side, ...] = ("both",) if pairs.stacked(path) and x.ndim else ()
+    rest = x.ndim - len(first)
+    left, right = (
+        cast(list[Side], ["left"] * (rest - 1)),
+        cast(list[Side], ["right"] * min(rest, 1)),
+    )
+    return (*first, *left, *right)
