@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from . import memory, mesh
+from . import memory
+from . import mesh as meshes
 from .core import Fitness, Params, Population, no_nan
 from .population import LowRank, Seeded, members, signs, size
 from .spaces.base import decode
@@ -25,6 +26,7 @@ def evaluate(
     batch: Any,
     *,
     chunk_size: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Fitness:
     """Fitness (pop,) of every member: objective(space.decode(member), batch), NaN as +inf.
 
@@ -37,19 +39,27 @@ def evaluate(
         space: a `Space`, or a tree of parameters (then members are whole trees).
         population: leaves (pop, ...); or `Seeded` or `LowRank`, whose members are never held.
         batch: any pytree of arrays.
-        chunk_size: members computed side by side; None: `largest_chunk` on an accelerator and 1 on
-            a CPU, where more is slower unless batches are small (`python -m benchmarks chunks`).
+        chunk_size: members that a device computes side by side; None: `largest_chunk`. A `LowRank`
+            or `Seeded` population is computed in pairs, an odd number is one less.
+        mesh: of devices; members are spread over its axis "pop", and large weights lie where
+            `space` has them, over an axis "model" for one. None: the mesh that `jax.set_mesh` set,
+            if any, else one device. Under `jax.jit` a mesh can only be set outside.
 
     Raises:
-        ValueError: chunk_size below 1, or an objective that does not return a scalar.
+        ValueError: chunk_size below 1, an objective that does not return a scalar, or a mesh
+            without an axis "pop".
         MemoryError: not even one member fits into the device's memory.
     """
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; expected at least 1")
     arguments = (space, population, batch)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
-        return _evaluate(objective, chunk_size or 1, *arguments)
-    return compiled(objective, *arguments, chunk_size=chunk_size)(*arguments)
+        if mesh is not None:
+            raise ValueError("under jax.jit: set the mesh outside, with `jax.set_mesh(mesh)`")
+        return _evaluate(objective, chunk_size or _usual_chunk(population), *arguments)
+    with meshes.use(mesh):
+        arguments = meshes.place(arguments)
+        return compiled(objective, *arguments, chunk_size=chunk_size)(*arguments)
 
 
 def compiled(
@@ -63,13 +73,15 @@ def compiled(
     """The executable that `evaluate` runs, kept for the next call with the same shapes.
 
     Call it with (space, population, batch). `memory_analysis()`, `cost_analysis()` and `as_text()`
-    tell what it needs and does. Arrays may be given as `jax.ShapeDtypeStruct`.
+    tell what it needs and does. Arrays may be given as `jax.ShapeDtypeStruct`. It is spread over
+    the mesh that `jax.set_mesh` set, if any.
     """
     leaves, treedef = jax.tree.flatten((space, population, batch))
     signatures = tuple(map(_signature, leaves))
+    mesh = jax.sharding.get_mesh()
     if chunk_size is None:
-        chunk_size = _default_chunk(objective, treedef, signatures)
-    return _executable(objective, chunk_size, treedef, signatures)
+        chunk_size = _default_chunk(objective, mesh, treedef, signatures)
+    return _executable(objective, chunk_size, mesh, treedef, signatures)
 
 
 def largest_chunk(
@@ -80,33 +92,47 @@ def largest_chunk(
     *,
     available: int | None = None,
 ) -> int:
-    """Members that fit side by side, from the memory that the compiler reports for one and for two.
+    """Members to compute side by side: those that fit, from the compiler's own account of memory.
+
+    On a CPU, where more in flight is no faster, at most 8 of a `LowRank` population, 2 of a
+    `Seeded` one and 1 of a dense one (`python -m benchmarks throughput` and `chunks`).
 
     Args:
         available: bytes for the computation; None: what the device has free, of which nine tenths
-            are used. On a CPU 1 is the answer as long as it fits.
+            are used.
 
     Raises:
         MemoryError: one member needs more than there is.
     """
-    pop_size = size(population)
     budget = available if available is not None else memory.free() * 9 // 10
+    peaks: dict[int, int] = {}
 
     def peak(chunk_size):
-        program = compiled(objective, space, population, batch, chunk_size=chunk_size)
-        return int(program.memory_analysis().temp_size_in_bytes)
+        if chunk_size not in peaks:
+            program = compiled(objective, space, population, batch, chunk_size=chunk_size)
+            peaks[chunk_size] = int(program.memory_analysis().temp_size_in_bytes)
+        return peaks[chunk_size]
 
-    one = peak(1)
-    if one > budget:
+    on_cpu = available is None and jax.default_backend() == "cpu"
+    chunk_size = _usual_chunk(population) if on_cpu else 1
+    while chunk_size > 1 and peak(chunk_size) > budget:
+        chunk_size //= 2
+    if peak(chunk_size) > budget:
         raise MemoryError(
-            f"one member needs {memory.readable(one)} beside weights and population, but "
-            f"{memory.readable(budget)} are free: use fewer or shorter rows per batch, or a "
+            f"one member needs {memory.readable(peak(chunk_size))} beside weights and population, "
+            f"but {memory.readable(budget)} are free: use fewer or shorter rows per batch, or a "
             "smaller chunk_size of the objective"
         )
-    if pop_size == 1 or (available is None and jax.default_backend() == "cpu"):
-        return 1
-    each = max(peak(2) - one, 1)
-    return max(1, min(pop_size, 1 + (budget - one) // each))
+    if on_cpu or size(population) == 1:
+        return chunk_size
+    each = max(peak(2) - peak(1), 1)
+    return max(1, min(size(population), 1 + (budget - peak(1)) // each))
+
+
+def _usual_chunk(population):
+    """Where nothing is known of memory, or more would be no faster."""
+    usual = {LowRank: 8, Seeded: 2}.get(type(population), 1)
+    return min(usual, size(population))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -115,7 +141,7 @@ def _evaluate(objective, chunk_size, space, population, batch):
     rows = jnp.arange(-(-size(population) // 2)) if keyed else population
     shared = (space, population if keyed else None, batch)
     function = functools.partial(_pairs if keyed else _rows, objective, chunk_size)
-    return no_nan(mesh.spread(function, rows, shared)[: size(population)])
+    return no_nan(meshes.spread(function, rows, shared)[: size(population)])
 
 
 def _rows(objective, chunk_size, rows, shared):
@@ -156,13 +182,13 @@ def _fitness(objective, space, batch, member):
 
 
 @functools.lru_cache(maxsize=64)
-def _default_chunk(objective, treedef, signatures):
+def _default_chunk(objective, mesh, treedef, signatures):
     # Kept: free memory changes all the time, and another chunk would be another compilation.
     return largest_chunk(objective, *_arguments(treedef, signatures))
 
 
 @functools.lru_cache(maxsize=64)
-def _executable(objective, chunk_size, treedef, signatures):
+def _executable(objective, chunk_size, mesh, treedef, signatures):
     arguments = _arguments(treedef, signatures)
     return _evaluate.lower(objective, chunk_size, *arguments).compile()
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import clock, core
+from . import mesh as meshes
 from .core import Algorithm, Fitness, Key, Params, Population
 from .evaluation import Objective, evaluate
 from .population import member
@@ -82,6 +83,7 @@ def run(
     num_evaluations: int | None = None,
     num_seconds: float | int | None = None,
     chunk_size: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
     on_generation: Callable[[Generation], None] | None = None,
     resume: Result | None = None,
 ) -> Result:
@@ -100,7 +102,9 @@ def run(
         num_generations, num_evaluations, num_seconds: budgets, counted from the beginning of the
             first run; the first to be spent ends the search. At least one is needed. No
             generation begins that would exceed `num_evaluations`.
-        chunk_size: as in `evaluate`.
+        chunk_size, mesh: as in `evaluate`. With a mesh the sum over members in an evolution
+            strategy's update is spread over its axis "pop" too; every process of a distributed
+            run calls this alike, and gets the same result.
         on_generation: called after every generation.
         resume: the result of an earlier run of the same algorithm, space and objective.
 
@@ -108,6 +112,20 @@ def run(
         ValueError: no budget, or one that allows no generation at all.
     """
     check_budget(algorithm.pop_size, num_generations, num_evaluations, num_seconds)
+    with meshes.use(mesh):
+        return _run(
+            algorithm,
+            *meshes.place((space, batch, key)),
+            objective=objective,
+            budget=(num_generations, num_evaluations, num_seconds),
+            chunk_size=chunk_size,
+            on_generation=on_generation,
+            resume=resume,
+        )
+
+
+def _run(algorithm, space, batch, key, *, objective, budget, chunk_size, on_generation, resume):
+    num_generations, num_evaluations, num_seconds = budget
     pop_size = algorithm.pop_size
     begun, compiling = time.perf_counter(), clock.CompileClock()
     history = list(resume.history) if resume else []
@@ -115,12 +133,12 @@ def run(
     compiled_before = history[-1].compile_seconds if history else 0.0
     if resume:
         # tell donates the state it is given: the caller's result stays usable.
-        state, best = jax.tree.map(jnp.copy, resume.state), resume.best
-        best_fitness = jnp.asarray(resume.best_fitness)
+        state, best = _copy(meshes.place((resume.state, resume.best)))
+        best_fitness = meshes.place(jnp.asarray(resume.best_fitness))
     else:
-        best = jax.tree.map(jnp.asarray, base.start(space))
-        state = core.init(algorithm, jax.random.fold_in(key, 2**31 - 1), best)
-        best_fitness = jnp.asarray(jnp.inf)
+        best = meshes.place(jax.tree.map(jnp.asarray, base.start(space)))
+        state = core.init(algorithm, _fold(key, 2**31 - 1), best)
+        best_fitness = meshes.place(jnp.asarray(jnp.inf))
 
     def spent() -> str | None:
         done = len(history)
@@ -128,13 +146,13 @@ def run(
             return "generations"
         if num_evaluations is not None and (done + 1) * pop_size > num_evaluations:
             return "evaluations"
-        if num_seconds is not None and done and time.perf_counter() - begun + before >= num_seconds:
-            return "seconds"
-        return None
+        late = num_seconds is not None and time.perf_counter() - begun + before >= num_seconds
+        stop, late = meshes.agreed(interrupted(), bool(done and late))
+        return "interrupted" if stop else "seconds" if late else None
 
     with _interruptible() as interrupted:
-        while not (stopped := "interrupted" if interrupted() else spent()):
-            ask_key, tell_key = jax.random.split(jax.random.fold_in(key, len(history)))
+        while not (stopped := spent()):
+            ask_key, tell_key = _split(_fold(key, len(history)))
             population, state = core.ask(algorithm, ask_key, state)
             fitness = evaluate(objective, space, population, batch, chunk_size=chunk_size)
             best, best_fitness = _keep_best(best, best_fitness, population, fitness)
@@ -188,6 +206,8 @@ def check_budget(
 
 
 _decode = jax.jit(base.decode)
+_copy = jax.jit(lambda values: jax.tree.map(jnp.copy, values))
+_fold, _split = jax.jit(jax.random.fold_in), jax.jit(jax.random.split)
 
 
 @jax.jit

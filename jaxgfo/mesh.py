@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
@@ -20,7 +21,7 @@ POP = "pop"
 
 
 def use(mesh: Mesh | None) -> Any:
-    """A context in which evaluation and updates are spread over the mesh; None: over none.
+    """A context in which evaluation and updates are spread over the mesh; None: no other than now.
 
     Raises:
         ValueError: a mesh without an axis "pop".
@@ -37,22 +38,57 @@ def _automatic(mesh: Any) -> tuple[AxisType, ...]:
     return (AxisType.Auto,) * len(mesh.axis_names)
 
 
-def place(values: Any, mesh: Mesh | None) -> Any:
-    """Arrays on all devices of a mesh, as copies; those that lie there already stay as they are."""
-    if mesh is None:
+def place(values: Any) -> Any:
+    """Arrays on all devices of the mesh in use, as copies, unless they lie there already."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
         return values
-    everywhere, devices = NamedSharding(mesh, PartitionSpec()), {*mesh.devices.flat}
+    devices = {*mesh.devices.flat}
 
     def leaf(x):
-        there = isinstance(x, jax.Array) and x.sharding.device_set == devices
-        return x if there else jax.device_put(x, everywhere)
+        if not isinstance(x, jax.Array) or x.sharding.device_set != devices:
+            return _copied(x, NamedSharding(mesh, PartitionSpec()))
+        if isinstance(x.sharding, NamedSharding) and x.sharding.mesh != mesh:
+            return jax.device_put(x, NamedSharding(mesh, x.sharding.spec))
+        return x
 
     return jax.tree.map(leaf, values)
 
 
+def _copied(x: Any, everywhere: NamedSharding) -> Array:
+    if jax.process_count() == 1:
+        return jax.device_put(x, everywhere)
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = _copied(jax.random.key_data(x), everywhere)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, everywhere, lambda index: host[index])
+
+
+def agreed(*flags: bool) -> list[bool]:
+    """What the first process says, on all of them: clocks and signals differ."""
+    if jax.process_count() == 1:
+        return list(flags)
+    from jax.experimental import multihost_utils
+
+    return [bool(flag) for flag in multihost_utils.broadcast_one_to_all(np.array(flags))]
+
+
 def shards() -> int:
-    """Devices along the axis "pop" of the mesh in use; 1 where there is none."""
-    return jax.sharding.get_abstract_mesh().shape.get(POP, 1)
+    """Devices along the axis "pop" of the mesh in use; 1 where there is none.
+
+    Raises:
+        ValueError: the axis has type Explicit, which refuses to look up rows of a sharded array.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if POP not in mesh.shape:
+        return 1
+    if dict(zip(mesh.axis_names, mesh.axis_types))[POP] == AxisType.Explicit:
+        raise ValueError(
+            f"axis {POP!r} of the mesh in use has type Explicit; make the mesh with "
+            "axis_types=(jax.sharding.AxisType.Auto,) * its axes, or give it to `evaluate` or `run`"
+        )
+    return mesh.shape[POP]
 
 
 def spread(function: Callable[[Any, Any], Array], rows: Any, shared: Any) -> Array:

@@ -58,7 +58,11 @@ def follow(
     Reference: Salimans et al. (2017), arXiv:1703.03864, algorithm 1.
     """
     shaped = SHAPINGS[shaping](fitness)
-    total = population.contract(shaped / fitness.shape[0])
+    weights = shaped / fitness.shape[0]
+    total = population.contract(weights)
+    # What cancels is 0, in whatever order it was summed: Adam would take a full step along rounding.
+    least = 8 * jnp.finfo(jnp.float32).eps * jnp.sum(jnp.abs(weights)).astype(jnp.float32)
+    total = jax.tree.map(lambda g: jnp.where(jnp.abs(g) > least, g, 0), total)
     wide = jax.tree.map(tree.wide, population.center)
     scale = jnp.asarray(population.scale)
     slope = jax.tree.map(lambda g, x: (g / scale.astype(g.dtype)).astype(x.dtype), total, wide)
