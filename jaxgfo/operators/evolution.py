@@ -60,7 +60,7 @@ def follow(
     shaped = SHAPINGS[shaping](fitness)
     weights = shaped / fitness.shape[0]
     total = population.contract(weights)
-    # What cancels is 0, in whatever order it was summed: Adam would take a full step along rounding.
+    # What cancels is 0, in whatever order it was summed: Adam would take a full step along it.
     least = 8 * jnp.finfo(jnp.float32).eps * jnp.sum(jnp.abs(weights)).astype(jnp.float32)
     total = jax.tree.map(lambda g: jnp.where(jnp.abs(g) > least, g, 0), total)
     wide = jax.tree.map(tree.wide, population.center)
