@@ -6,6 +6,7 @@ be swept with `jax.vmap`, without compiling again; fields marked `static` are pa
 key. Fitness is minimised.
 """
 
+import collections
 import dataclasses
 import functools
 import typing
@@ -161,9 +162,10 @@ def tell(
     shape, size = np.shape(fitness), algorithm.pop_size
     if shape != (size,):
         raise ValueError(f"fitness has shape {shape}, but pop_size is {size}")
-    shared = {id(x) for x in jax.tree.leaves(population)}
-    lent = jax.tree.map(lambda x: None if id(x) in shared else x, state)
-    kept = jax.tree.map(lambda x: x if id(x) in shared else None, state)
+    # An array that is in state and population, or twice in the state, cannot be given away.
+    uses = collections.Counter(map(id, jax.tree.leaves((state, population))))
+    lent = jax.tree.map(lambda x: x if uses[id(x)] == 1 else None, state)
+    kept = jax.tree.map(lambda x: x if uses[id(x)] > 1 else None, state)
     return _tell(_strong(algorithm), key, lent, kept, population, jnp.asarray(fitness))
 
 

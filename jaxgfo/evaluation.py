@@ -42,7 +42,8 @@ def evaluate(
         chunk_size: members that a device computes side by side; None: `largest_chunk`. A `LowRank`
             or `Seeded` population is computed in pairs, an odd number is one less.
         mesh: of devices; members are spread over its axis "pop", and large weights lie where
-            `space` has them, over an axis "model" for one. None: the mesh that `jax.set_mesh` set,
+            `space` has them, over an axis "model" for one. What does not lie on its devices yet is
+            copied there at every call. None: the mesh that `jax.set_mesh` set,
             if any, else one device. Under `jax.jit` a mesh can only be set outside.
 
     Raises:
@@ -95,7 +96,7 @@ def largest_chunk(
     """Members to compute side by side: those that fit, from the compiler's own account of memory.
 
     On a CPU, where more in flight is no faster, at most 8 of a `LowRank` population, 2 of a
-    `Seeded` one and 1 of a dense one (`python -m benchmarks throughput` and `chunks`).
+    `Seeded` one and 1 of a dense one.
 
     Args:
         available: bytes for the computation; None: what the device has free, of which nine tenths
@@ -105,13 +106,10 @@ def largest_chunk(
         MemoryError: one member needs more than there is.
     """
     budget = available if available is not None else memory.free() * 9 // 10
-    peaks: dict[int, int] = {}
 
     def peak(chunk_size):
-        if chunk_size not in peaks:
-            program = compiled(objective, space, population, batch, chunk_size=chunk_size)
-            peaks[chunk_size] = int(program.memory_analysis().temp_size_in_bytes)
-        return peaks[chunk_size]
+        program = compiled(objective, space, population, batch, chunk_size=chunk_size)
+        return int(program.memory_analysis().temp_size_in_bytes)
 
     on_cpu = available is None and jax.default_backend() == "cpu"
     chunk_size = _usual_chunk(population) if on_cpu else 1

@@ -31,11 +31,8 @@ def use(mesh: Mesh | None) -> Any:
     if POP not in mesh.shape:
         raise ValueError(f"the mesh has axes {mesh.axis_names}; expected one called {POP!r}")
     # Rows of what is sharded are looked up freely: types that name the sharding would refuse that.
-    return jax.set_mesh(Mesh(mesh.devices, mesh.axis_names, axis_types=_automatic(mesh)))
-
-
-def _automatic(mesh: Any) -> tuple[AxisType, ...]:
-    return (AxisType.Auto,) * len(mesh.axis_names)
+    automatic = (AxisType.Auto,) * len(mesh.axis_names)
+    return jax.set_mesh(Mesh(mesh.devices, mesh.axis_names, axis_types=automatic))
 
 
 def place(values: Any) -> Any:
@@ -136,9 +133,9 @@ def total(
     def local(which, factors, population):
         return jax.tree.map(_reduced, function(which, factors, population))
 
-    like = population.center
     specs = (PartitionSpec(POP), PartitionSpec(POP), PartitionSpec())
-    return _manual(local, specs, jax.tree.map(_spec, like))(which, factors, population)
+    out = jax.tree.map(_spec, population.center)
+    return _manual(local, specs, out)(which, factors, population)
 
 
 def whole(values: Params) -> Params:

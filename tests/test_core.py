@@ -125,6 +125,27 @@ def test_coordinates_number_the_leaves_as_one_string():
     assert tree.size(population.member(like, 0)) == 8
 
 
+class Twice(Still):
+    """Its state holds one array in two places."""
+
+    def ask(self, key, state):
+        asked, _ = super().ask(key, state)
+        return asked, CountState(state.start, state.start)
+
+    def tell(self, key, state, population, fitness):
+        return CountState(state.start - 1, state.step), jnp.min(fitness)
+
+
+def test_a_state_may_hold_an_array_twice():
+    search = jaxgfo.algorithm(Twice)()
+    state = CountState(jnp.ones(2), jnp.zeros(2))
+    for _ in range(2):
+        population, state = jaxgfo.ask(search, KEY, state)
+        state, _ = jaxgfo.tell(search, KEY, state, population, jnp.ones(3))
+    assert_equal(state, CountState(jnp.full(2, -1.0), jnp.zeros(2)))
+    assert not population.is_deleted()
+
+
 def test_arithmetic_is_done_wide_and_kept_narrow():
     x = jnp.full((2,), 1, jnp.bfloat16)
     # 1 + 1/512 - 1 is 0 in bf16, 1/512 in fp32.

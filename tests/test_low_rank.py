@@ -199,6 +199,11 @@ FUNCTIONS = {
 }
 
 
+def test_a_high_rank_is_a_product_of_its_own():
+    params = {"w": jax.random.normal(KEY, (6, 9))}
+    assert_members_agree(lambda p, x: jnp.tanh(x @ p["w"]), params, jnp.ones((2, 6)), rank=12)
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_uses_of_a_weight(name):
     function, params, x = FUNCTIONS[name]

@@ -17,7 +17,6 @@ from ..low_rank.factored import SIDES, Side
 from ..noise import Noise
 from . import pairs
 
-SIGNS = Noise("signs")
 DRAWN = 2**24  # numbers of noise held at a time when members are summed
 
 
@@ -48,7 +47,7 @@ class LowRank:
     scale: Scalar
     pop_size: int
     rank: int = 1
-    noise: Noise = SIGNS
+    noise: Noise = pairs.SIGNS
     fallback: Fallback = "materialise"
 
     def table(self) -> Float[Array, " table"] | None:

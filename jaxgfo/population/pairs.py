@@ -6,7 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .. import tree
+from ..noise import Noise
 
+SIGNS = Noise("signs")  # the default of the populations that are pairs
 ROWS = re.compile(r"\.\d+[,-][\d,-]*\.")  # in a path: some of the rows of a stacked leaf
 
 

@@ -14,8 +14,6 @@ from ..low_rank import Drawn, apply
 from ..noise import Noise
 from . import pairs
 
-SIGNS = Noise("signs")
-
 
 @tree.node(static=("pop_size", "noise"))
 class Seeded:
@@ -33,7 +31,7 @@ class Seeded:
     key: Key
     scale: Scalar
     pop_size: int
-    noise: Noise = SIGNS
+    noise: Noise = pairs.SIGNS
 
     def table(self) -> Float[Array, " table"] | None:
         """What the noise of all pairs is copied from, where it is."""
