@@ -29,6 +29,7 @@ from problems import (
 import jaxgfo
 from jaxgfo import core, tree
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(7)
 REAL_KINDS = ("flat", "tree", "bf16", "mixed")
 every_case = pytest.mark.parametrize(("name", "kind"), CASES)

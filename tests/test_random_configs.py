@@ -10,6 +10,7 @@ import pytest
 from jaxgfo import load_model
 from jaxgfo.models.families import FAMILIES
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SEEDS = range(100)
 KINDS = ["full_attention", "sliding_attention"]
 ACTIVATIONS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "quick_gelu", "mish"]
@@ -179,5 +180,5 @@ def test_logits_of_a_random_config_are_those_of_torch(seed, tmp_path):
     theirs.save_pretrained(tmp_path)
     ours = load_model(tmp_path)
     with jax.default_matmul_precision("highest"):
-        logits = ours.apply(ours.params, jnp.asarray(tokens, jnp.int32))
+        logits = jax.jit(ours.apply)(ours.params, jnp.asarray(tokens, jnp.int32))
     np.testing.assert_allclose(np.asarray(logits), expected, rtol=0, atol=1e-4, err_msg=f"{config}")
