@@ -12,8 +12,8 @@ from rich.table import Table
 
 from jaxgfo import MeanNLL
 from jaxgfo.evaluation import compiled
+from jaxgfo.options import Options
 from jaxgfo.population import repeat
-from jaxgfo.tune import Options
 
 from . import records
 from .timing import interleaved

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxgfo import REGISTRY, MeanNLL, run
+from jaxgfo.options import EVALUATIONS, Options
 from jaxgfo.spaces.spec import parse
-from jaxgfo.tune import EVALUATIONS, Options, held_out_perplexity
+from jaxgfo.tune import held_out_perplexity
 
 from . import records
 

@@ -34,6 +34,8 @@ from .noise import Noise as Noise
 from .objectives import Batch as Batch
 from .objectives import MeanNLL as MeanNLL
 from .objectives import perplexity as perplexity
+from .planning import Plan as Plan
+from .planning import plan as plan
 from .population import LowRank as LowRank
 from .population import Seeded as Seeded
 from .spaces import Flat as Flat

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_type_hints
 
+import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -15,8 +16,8 @@ from . import describe
 from .algorithms import REGISTRY
 from .bounds import Bounds
 from .core import Scalar
-from .tune import Data, Options, prepare
-from .tune import evaluate as evaluate_checkpoint
+from .planning import Plan
+from .tune import Data, Options, prepare, prepare_scoring
 
 DEFAULT = "sa"
 OMITTED = ("bounds",)  # given by two options of their own
@@ -34,12 +35,14 @@ class Search(Options):
         algorithm: Which search; `jaxgfo algorithms` tells more.
         bounds: Lowest and highest value of every coordinate of a candidate.
         bounds_mode: What happens at the bounds.
+        dry_run: Check everything, print what a generation needs, and stop there.
         json: Print one line of JSON at the end, and nothing else on standard output.
     """
 
     algorithm: Literal[tuple(REGISTRY)] = DEFAULT  # type: ignore[valid-type]
     bounds: tuple[float, float] | None = None
     bounds_mode: Literal["clip", "reflect", "wrap"] = "clip"
+    dry_run: bool = False
     json: bool = False
 
 
@@ -48,9 +51,11 @@ class Evaluate(Data):
     """Perplexity of a checkpoint on a text.
 
     Attributes:
+        dry_run: Check everything, print what it needs, and stop there.
         json: Print one line of JSON.
     """
 
+    dry_run: bool = False
     json: bool = False
 
 
@@ -84,14 +89,20 @@ def _tune(command: Search) -> int:
     console = Console(stderr=True)
     try:
         with console.status("loading the model and the text"):
-            job = prepare(command.algorithm, _algorithm(command), command)
+            draft = prepare(command.algorithm, _algorithm(command), command)
+        first = jax.process_index() == 0
+        console.quiet = not first
+        if command.dry_run:
+            return _show(draft.plan, command.json) if first else 0
+        _print(console, str(draft.plan))
+        with console.status("scoring the model as it is"):
+            job = draft.begin()
     except EXPECTED as error:
         return _refuse(error)
-    console.print(
+    _print(
+        console,
         f"{command.algorithm}, pop_size {job.algorithm.pop_size}, {job.train.tokens.size} tokens: "
         f"perplexity {job.train_before:.4f} (validation {job.perplexity_before:.4f})",
-        highlight=False,
-        soft_wrap=True,
     )
     from .io.log import Progress, summary
 
@@ -101,6 +112,8 @@ def _tune(command: Search) -> int:
             report = job.execute(progress)
     except (MemoryError, OSError) as error:
         return _refuse(error)
+    if not first:
+        return 0
     if command.json:
         print(json.dumps(report))
     else:
@@ -111,7 +124,11 @@ def _tune(command: Search) -> int:
 
 def _evaluate(command: Evaluate) -> int:
     try:
-        report = evaluate_checkpoint(command)
+        scoring = prepare_scoring(command)
+        if command.dry_run:
+            return _show(scoring.plan, command.json)
+        _print(Console(stderr=True), str(scoring.plan))
+        report = scoring.execute()
     except EXPECTED as error:
         return _refuse(error)
     if command.json:
@@ -137,6 +154,15 @@ def _algorithms() -> int:
             table.add_row(field.name, default, describe.hyperparameters(cls)[field.name])
         console.print(table)
     return 0
+
+
+def _show(plan: Plan, as_json: bool) -> int:
+    print(json.dumps(dataclasses.asdict(plan)) if as_json else plan)
+    return 0
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _refuse(error: BaseException) -> int:

@@ -135,13 +135,7 @@ def ask(algorithm: Algorithm[State, Any], key: Key, state: State) -> tuple[Popul
     What is not changed is not copied: the returned state shares arrays with the given one, and the
     population may share arrays with both.
     """
-    given = jax.tree.leaves(state)
-    asked = _ask(_strong(algorithm), key, state)
-    return jax.tree.map(
-        lambda x: given[x.index] if isinstance(x, _Given) else x,
-        asked,
-        is_leaf=lambda x: isinstance(x, _Given),
-    )
+    return handed_on(asking(_strong(algorithm), key, state), state)
 
 
 def tell(
@@ -162,11 +156,8 @@ def tell(
     shape, size = np.shape(fitness), algorithm.pop_size
     if shape != (size,):
         raise ValueError(f"fitness has shape {shape}, but pop_size is {size}")
-    # An array that is in state and population, or twice in the state, cannot be given away.
-    uses = collections.Counter(map(id, jax.tree.leaves((state, population))))
-    lent = jax.tree.map(lambda x: x if uses[id(x)] == 1 else None, state)
-    kept = jax.tree.map(lambda x: x if uses[id(x)] > 1 else None, state)
-    return _tell(_strong(algorithm), key, lent, kept, population, jnp.asarray(fitness))
+    lent, kept = parted(state, population)
+    return telling(_strong(algorithm), key, lent, kept, population, jnp.asarray(fitness))
 
 
 def no_nan(fitness: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -192,14 +183,38 @@ class _Given:
 
 
 @jax.jit
-def _ask(algorithm, key, state):
+def asking(algorithm: Any, key: Key, state: Any) -> Any:
+    """What `ask` compiles: what the state hands on is only named; see `handed_on`."""
     place = {id(x): index for index, x in enumerate(jax.tree.leaves(state))}
     asked = _strongly_typed(algorithm.ask(key, state))
     return jax.tree.map(lambda x: _Given(place[id(x)]) if id(x) in place else x, asked)
 
 
+def handed_on(asked: Any, state: Any) -> tuple[Population, Any]:
+    """Population and next state, with the leaves of the state where `asking` names them."""
+    given = jax.tree.leaves(state)
+    return jax.tree.map(
+        lambda x: given[x.index] if isinstance(x, _Given) else x,
+        asked,
+        is_leaf=lambda x: isinstance(x, _Given),
+    )
+
+
+def parted(state: Any, population: Population) -> tuple[Any, Any]:
+    """The state's leaves that `tell` may reuse, and those that it may not; None elsewhere.
+
+    An array that is in state and population, or twice in the state, cannot be given away.
+    """
+    uses = collections.Counter(map(id, jax.tree.leaves((state, population))))
+    lent = jax.tree.map(lambda x: x if uses[id(x)] == 1 else None, state)
+    return lent, jax.tree.map(lambda x: x if uses[id(x)] > 1 else None, state)
+
+
 @functools.partial(jax.jit, donate_argnames="lent")
-def _tell(algorithm, key, lent, kept, population, fitness):
+def telling(
+    algorithm: Any, key: Key, lent: Any, kept: Any, population: Population, fitness: Array
+) -> tuple[Any, Any]:
+    """What `tell` compiles, of a state in two parts; see `parted`."""
     state = jax.tree.map(
         lambda a, b: b if a is None else a, lent, kept, is_leaf=lambda x: x is None
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from . import memory
+from . import memory, processes
 from . import mesh as meshes
 from .core import Fitness, Params, Population, no_nan
 from .population import LowRank, Seeded, members, signs, size
@@ -79,10 +79,10 @@ def compiled(
     """
     leaves, treedef = jax.tree.flatten((space, population, batch))
     signatures = tuple(map(_signature, leaves))
-    mesh = jax.sharding.get_mesh()
+    where = jax.sharding.get_mesh(), jax.config.jax_default_device  # type: ignore[attr-defined]
     if chunk_size is None:
-        chunk_size = _default_chunk(objective, mesh, treedef, signatures)
-    return _executable(objective, chunk_size, mesh, treedef, signatures)
+        chunk_size = _default_chunk(objective, where, treedef, signatures)
+    return _executable(objective, chunk_size, where, treedef, signatures)
 
 
 def largest_chunk(
@@ -105,7 +105,7 @@ def largest_chunk(
     Raises:
         MemoryError: one member needs more than there is.
     """
-    budget = available if available is not None else memory.free() * 9 // 10
+    budget = available if available is not None else processes.least(memory.free()) * 9 // 10
 
     def peak(chunk_size):
         program = compiled(objective, space, population, batch, chunk_size=chunk_size)
@@ -121,16 +121,21 @@ def largest_chunk(
             f"but {memory.readable(budget)} are free: use fewer or shorter rows per batch, or a "
             "smaller chunk_size of the objective"
         )
-    if on_cpu or size(population) == 1:
+    if on_cpu or _share(population) == 1:
         return chunk_size
     each = max(peak(2) - peak(1), 1)
-    return max(1, min(size(population), 1 + (budget - peak(1)) // each))
+    return max(1, min(_share(population), 1 + (budget - peak(1)) // each))
 
 
 def _usual_chunk(population):
     """Where nothing is known of memory, or more would be no faster."""
     usual = {LowRank: 8, Seeded: 2}.get(type(population), 1)
-    return min(usual, size(population))
+    return min(usual, _share(population))
+
+
+def _share(population):
+    """Members of one device."""
+    return -(-size(population) // meshes.shards())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -180,13 +185,13 @@ def _fitness(objective, space, batch, member):
 
 
 @functools.lru_cache(maxsize=64)
-def _default_chunk(objective, mesh, treedef, signatures):
+def _default_chunk(objective, where, treedef, signatures):
     # Kept: free memory changes all the time, and another chunk would be another compilation.
     return largest_chunk(objective, *_arguments(treedef, signatures))
 
 
 @functools.lru_cache(maxsize=64)
-def _executable(objective, chunk_size, mesh, treedef, signatures):
+def _executable(objective, chunk_size, where, treedef, signatures):
     arguments = _arguments(treedef, signatures)
     return _evaluate.lower(objective, chunk_size, *arguments).compile()
 
@@ -198,4 +203,7 @@ def _arguments(treedef, signatures):
 def _signature(leaf: Any) -> tuple[Any, ...]:
     if not hasattr(leaf, "dtype"):
         leaf = jnp.asarray(leaf)
-    return leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)
+    # Where an array lies by chance must not decide where the fitness is bound to lie: `ask` and
+    # `tell` would compile again for it.
+    bound = getattr(leaf, "committed", True)
+    return leaf.shape, leaf.dtype, getattr(leaf, "sharding", None) if bound else None

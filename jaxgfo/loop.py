@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import clock, core
+from . import clock, core, processes
 from . import mesh as meshes
 from .core import Algorithm, Fitness, Key, Params, Population
 from .evaluation import Objective, evaluate
@@ -147,7 +147,7 @@ def _run(algorithm, space, batch, key, *, objective, budget, chunk_size, on_gene
         if num_evaluations is not None and (done + 1) * pop_size > num_evaluations:
             return "evaluations"
         late = num_seconds is not None and time.perf_counter() - begun + before >= num_seconds
-        stop, late = meshes.agreed(interrupted(), bool(done and late))
+        stop, late = processes.agreed(interrupted(), bool(done and late))
         return "interrupted" if stop else "seconds" if late else None
 
     with _interruptible() as interrupted:

@@ -7,7 +7,7 @@ import jax
 
 def free(device: Any = None) -> int:
     """Bytes free on a device; for a CPU, those that its machine or container has left."""
-    device = device or jax.devices()[0]
+    device = device or jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

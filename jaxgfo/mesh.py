@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from .core import Params
 
-POP = "pop"
+POP, MODEL = "pop", "model"
 
 
 def use(mesh: Mesh | None) -> Any:
@@ -33,6 +33,27 @@ def use(mesh: Mesh | None) -> Any:
     # Rows of what is sharded are looked up freely: types that name the sharding would refuse that.
     automatic = (AxisType.Auto,) * len(mesh.axis_names)
     return jax.set_mesh(Mesh(mesh.devices, mesh.axis_names, axis_types=automatic))
+
+
+def over(num_devices: int | None = None, model_shards: int = 1) -> Mesh:
+    """A mesh ("pop", "model") of some devices, those of other processes among them.
+
+    Args:
+        num_devices: None: all.
+        model_shards: devices that large weights are split over; neighbours, of one process if it
+            has as many.
+
+    Raises:
+        ValueError: more devices than there are, or a number that model_shards does not divide.
+    """
+    there = jax.devices()
+    count = len(there) if num_devices is None else num_devices
+    if not 1 <= count <= len(there):
+        raise ValueError(f"{count} devices are asked for; expected 1 to {len(there)}")
+    if model_shards < 1 or count % model_shards:
+        raise ValueError(f"{count} devices cannot be divided into shards of {model_shards}")
+    axes = (count // model_shards, model_shards)
+    return Mesh(np.asarray(there[:count]).reshape(axes), (POP, MODEL))
 
 
 def place(values: Any) -> Any:
@@ -60,15 +81,6 @@ def _copied(x: Any, everywhere: NamedSharding) -> Array:
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
     host = np.asarray(x)
     return jax.make_array_from_callback(host.shape, everywhere, lambda index: host[index])
-
-
-def agreed(*flags: bool) -> list[bool]:
-    """What the first process says, on all of them: clocks and signals differ."""
-    if jax.process_count() == 1:
-        return list(flags)
-    from jax.experimental import multihost_utils
-
-    return [bool(flag) for flag in multihost_utils.broadcast_one_to_all(np.array(flags))]
 
 
 def shards() -> int:

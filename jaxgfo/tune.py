@@ -7,126 +7,30 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
-from . import embedded
+from . import embedded, planning, processes
+from . import mesh as meshes
 from .core import Algorithm
 from .io import huggingface, text
 from .io.folder import check_vacant
 from .loop import Generation, Result, check_budget, run
 from .models.model import Model
 from .objectives import Batch, MeanNLL, perplexity
+from .objectives.perplexity import sums
+from .options import EMBEDDED, Data, Options
+from .planning import Plan
 from .spaces import Space
 from .spaces.spec import parse
 
-EMBEDDED = "embedded"
-EVALUATIONS = 2048  # the budget where none is given: well under a minute for the embedded model
-HELD_OUT = 0.1  # share of the sequences, where no validation file is given
 ROWS_AT_A_TIME = 32  # of held-out text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """Which model is scored on which text.
-
-    Attributes:
-        model: Folder in Hugging Face layout, or hub id owner/name; "embedded" is the small Llama
-            that comes with the package.
-        data: Text file (one stream of tokens) or .jsonl file (one document a line, in "text");
-            "embedded" is the text that comes with the package.
-        length: Tokens in one sequence; by default 128, or the longest that the model is meant for.
-        dtype: Of the parameters; by default the checkpoint's.
-        revision: Branch, tag or commit of a model on the hub.
-    """
-
-    model: str = EMBEDDED
-    data: str = EMBEDDED
-    length: int | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    revision: str | None = None
-
-    def load_model(self) -> Model:
-        """The model, with its tokenizer."""
-        source = embedded.MODEL if self.model == EMBEDDED else self.model
-        model = huggingface.load_model(source, dtype=self.dtype, revision=self.revision)
-        _ = model.tokenizer  # a missing one is told before anything long begins
-        return model
-
-    def batch(self, model: Model, path: str | Path) -> Batch:
-        """The sequences of a file."""
-        length = self.length or min(128, model.max_length)
-        if not 2 <= length <= model.max_length:
-            raise ValueError(
-                f"length is {length}; expected 2 to {model.max_length}, the longest sequence that "
-                "the model is meant for"
-            )
-        batch = text.read_batch(path, model.tokenizer, length)
-        if (highest := int(batch.tokens.max())) >= model.vocab_size:
-            raise ValueError(
-                f"the tokenizer gives token {highest}, but the model knows {model.vocab_size} only"
-            )
-        return batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Data):
-    """What to tune, on what, for how long.
-
-    Attributes:
-        validation: Text held out, in the format of data; by default the last tenth of the data's
-            sequences.
-        rows: Sequences, spread evenly over the data, on which every candidate is scored.
-        space: What a candidate is: full, select:PATTERN[,PATTERN...], flat[:PATTERN,...] or
-            subspace:DIM[:PATTERN,...], where PATTERN is norms, attention, mlp, embeddings, head,
-            last-N, or a shell pattern on parameter paths like 'layers.*.mlp.*'.
-        generations: Stop after so many generations.
-        evaluations: Stop before more candidates than this are scored; 2048 if no budget is given.
-        seconds: Stop after so many seconds.
-        seed: Of all randomness.
-        chunk_size: Candidates computed side by side; by default what fits the device's memory on
-            an accelerator; on a CPU 1, with openes 2, with lowrank-es 8.
-        out: Folder for the tuned model; must be new or empty. By default runs/ALGORITHM-1, -2, ...
-    """
-
-    validation: str | None = None
-    rows: int = 32
-    space: str = "select:norms"
-    generations: int | None = None
-    evaluations: int | None = None
-    seconds: float | None = None
-    seed: int = 0
-    chunk_size: int | None = None
-    out: Path | None = None
-
-    def texts(self, model: Model) -> tuple[Batch, Batch]:
-        """The sequences that candidates are scored on, and those held out."""
-        train = self.batch(model, embedded.TRAIN if self.data == EMBEDDED else self.data)
-        held_out = self.validation
-        if held_out is None and self.data == EMBEDDED:
-            held_out = embedded.VALIDATION
-        if held_out is None:
-            train, rest = text.split(train, HELD_OUT)
-        else:
-            rest = self.batch(model, held_out)
-        return text.spread(train, self.rows), rest
-
-    def budget(self, pop_size: int) -> dict[str, Any]:
-        """The budgets of `run`."""
-        evaluations = self.evaluations
-        if self.generations is None and self.seconds is None and evaluations is None:
-            evaluations = max(EVALUATIONS, pop_size)
-        return {
-            "num_generations": self.generations,
-            "num_evaluations": evaluations,
-            "num_seconds": self.seconds,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Everything loaded and checked; the base model's perplexities are known."""
+class Draft:
+    """Everything loaded and checked, and found to fit; nothing computed and no file written."""
 
     name: str
     algorithm: Algorithm[Any, Any]
@@ -135,13 +39,39 @@ class Job:
     space: Space
     train: Batch
     held_out: Batch
-    out: Path
-    train_before: float
-    perplexity_before: float
+    mesh: jax.sharding.Mesh | None
+    plan: Plan
 
     def budget(self) -> dict[str, Any]:
         """The budgets of `run`."""
         return self.options.budget(self.algorithm.pop_size)
+
+    def perplexity(self, params: Any, batch: Batch) -> float:
+        """Of a text of any length, on the devices of the search."""
+        with meshes.use(self.mesh):
+            return held_out_perplexity(self.model, params, batch)
+
+    def begin(self) -> "Job":
+        """Measure the base model and make the folder.
+
+        Raises:
+            ValueError: a perplexity that is not finite.
+            OSError: the folder cannot be made.
+        """
+        params = self.model.params
+        before = _finite("training", self.perplexity(params, self.train))
+        held_out = _finite("validation", self.perplexity(params, self.held_out))
+        out = _reserve(self.options.out, self.name) if jax.process_index() == 0 else None
+        return Job(**vars(self), out=out, train_before=before, perplexity_before=held_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Draft):
+    """A draft whose base model is measured, with a folder for the tuned one."""
+
+    out: Path | None  # None: another process has it
+    train_before: float
+    perplexity_before: float
 
     def execute(self, on_generation: Callable[[Generation], None] | None = None) -> dict[str, Any]:
         """Search, measure the best candidate on held-out text, write it, and report."""
@@ -151,16 +81,19 @@ class Job:
             MeanNLL(self.model),
             self.train,
             key=jax.random.key(self.options.seed),
-            chunk_size=self.options.chunk_size,
+            chunk_size=self.plan.chunk_size,
+            mesh=self.mesh,
             on_generation=on_generation,
             **self.budget(),
         )
-        out = _save(self.model, result.params, self.out)
+        params = processes.on_host(result.params)
+        out = _save(self.model, params, self.out) if self.out else None
         report = self._report(result, out)
-        _write_json(out / "jaxgfo.json", report)
+        if out:
+            _write_json(out / "jaxgfo.json", report)
         return report
 
-    def _report(self, result: Result, out: Path) -> dict[str, Any]:
+    def _report(self, result: Result, out: Path | None) -> dict[str, Any]:
         last = result.history[-1] if result.history else None
         evaluations = last.evaluations if last else 0
         return {
@@ -174,20 +107,21 @@ class Job:
             "length": self.train.tokens.shape[1],
             "seed": self.options.seed,
             "perplexity_before": self.perplexity_before,
-            "perplexity_after": held_out_perplexity(self.model, result.params, self.held_out),
+            "perplexity_after": self.perplexity(result.params, self.held_out),
             "train_before": self.train_before,
-            "train_after": perplexity(self.model, result.params, self.train),
+            "train_after": self.perplexity(result.params, self.train),
             "generations": result.generations,
             "evaluations": evaluations,
             "forward_tokens": evaluations * self.train.tokens.size,
             "seconds": last.seconds if last else 0.0,
             "compile_seconds": last.compile_seconds if last else 0.0,
             "stopped": result.stopped,
+            "devices": self.mesh.size if self.mesh else 1,
             "out": str(out),
         }
 
 
-def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Job:
+def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Draft:
     """Load the model and the text, and check everything that can be wrong before the search.
 
     Args:
@@ -195,19 +129,22 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Job:
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError: what is wrong, and the way out.
+        MemoryError: the population cannot fit; the message has the largest that does.
     """
     _check_positive(options)
     check_budget(algorithm.pop_size, **options.budget(algorithm.pop_size))
     if options.out is not None:
         check_vacant(options.out)
-    model = options.load_model()
+    mesh = options.mesh()
+    model = options.load_model(mesh)
     train, held_out = options.texts(model)
     space = parse(options.space, model.params, jax.random.key(options.seed))
     # Leaves or bounds that do not suit the algorithm are refused here.
     jax.eval_shape(algorithm.init, jax.random.key(0), space.start())
-    before = _finite("training", perplexity(model, model.params, train))
-    held_out_before = _finite("validation", held_out_perplexity(model, model.params, held_out))
-    return Job(
+    objective, chunk_size = MeanNLL(model), options.chunk_size
+    with meshes.use(mesh):
+        needs = planning.plan(algorithm, space, objective, train, chunk_size=chunk_size)
+    return Draft(
         name=name,
         algorithm=algorithm,
         options=options,
@@ -215,29 +152,52 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Job:
         space=space,
         train=train,
         held_out=held_out,
-        out=_reserve(options.out, name),
-        train_before=before,
-        perplexity_before=held_out_before,
+        mesh=mesh,
+        plan=needs,
     )
 
 
-def evaluate(data: Data) -> dict[str, Any]:
-    """Perplexity of a checkpoint on a text: what `jaxgfo evaluate` does.
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """A model and a text, loaded and checked: what `jaxgfo evaluate` does."""
+
+    data: Data
+    model: Model
+    batch: Batch
+    plan: Plan
+
+    def execute(self) -> dict[str, Any]:
+        """The perplexity of the model on the text.
+
+        Raises:
+            ValueError: one that is not finite.
+        """
+        value = held_out_perplexity(self.model, self.model.params, self.batch)
+        value = _finite("given", value)
+        return {
+            "model": self.data.model,
+            "data": self.data.data,
+            "perplexity": value,
+            "nats_per_token": math.log(value),
+            "tokens": int(self.batch.mask[:, 1:].sum()),
+            "length": self.batch.tokens.shape[1],
+        }
+
+
+def prepare_scoring(data: Data) -> Scoring:
+    """Load a model and the text that it is to be scored on.
 
     Raises:
         FileNotFoundError, ValueError: what is wrong, and the way out.
+        MemoryError: the rows that are scored at a time do not fit.
     """
     model = data.load_model()
     batch = data.batch(model, embedded.VALIDATION if data.data == EMBEDDED else data.data)
-    value = _finite("given", held_out_perplexity(model, model.params, batch))
-    return {
-        "model": data.model,
-        "data": data.data,
-        "perplexity": value,
-        "nats_per_token": math.log(value),
-        "tokens": int(batch.mask[:, 1:].sum()),
-        "length": batch.tokens.shape[1],
-    }
+    parts = text.batches(batch, ROWS_AT_A_TIME)
+    times = -(-batch.tokens.shape[0] // ROWS_AT_A_TIME)
+    # The jitted function of `perplexity` itself, which then finds it compiled.
+    planned = planning.scoring(sums, MeanNLL(model), model.params, next(parts), times=times)
+    return Scoring(data=data, model=model, batch=batch, plan=planned)
 
 
 def _check_positive(options: Options) -> None:
@@ -258,7 +218,7 @@ def _finite(which: str, value: float) -> float:
 
 def held_out_perplexity(model: Model, params: Any, batch: Batch) -> float:
     """Perplexity of a text of any length, a few rows at a time."""
-    return perplexity(model, params, text.batches(batch, ROWS_AT_A_TIME))
+    return perplexity(model, params, map(meshes.place, text.batches(batch, ROWS_AT_A_TIME)))
 
 
 def _reserve(out: Path | None, name: str) -> Path:

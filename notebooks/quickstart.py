@@ -89,9 +89,9 @@ plt.show()
 # compiled call.
 
 # %%
-from jaxgfo import tune
+from jaxgfo.options import Options
 
-options = tune.Options()
+options = Options()
 model = options.load_model()
 train, held_out = options.texts(model)
 space = jaxgfo.Select(model.params, "norms")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ from safetensors import safe_open
 import jaxgfo
 from jaxgfo import cli, describe, tune
 from jaxgfo.io import log
+from jaxgfo.options import Data, Options
 
 REPORT = """algorithm space model perplexity_before perplexity_after train_before train_after
 generations evaluations forward_tokens seconds compile_seconds out""".split()
@@ -100,9 +102,11 @@ def test_the_run_ends_with_a_table(work, capsys):
     assert code == 0
     for part in ("validation", "training", "before", "after", "2 generations", "runs/random-1"):
         assert part in out
-    assert re.search(r"^random, .*\b4\b.*\b32 tokens", err)
-    code, out, _ = call(capsys, "evaluate --model model --data text.txt --length 16")
+    assert re.search(r"^random, .*\b4\b.*\b32 tokens", err, re.MULTILINE)
+    assert re.search(r"^[\d,]+ parameters; population of 4: .*\bat a time\nneeds .* of ", err)
+    code, out, err = call(capsys, "evaluate --model model --data text.txt --length 16")
     assert re.search(r"perplexity \d+\.\d{4} over \d+ tokens", out)
+    assert re.search(r"^[\d,]+ parameters; no population, 32 at a time\nneeds .* of ", err)
 
 
 @pytest.mark.slow
@@ -214,7 +218,7 @@ def test_help_describes_every_option_of_its_own(capsys):
         code, out, _ = call(capsys, line)
         assert code == 0
         assert "tune" in out or "--model" in out
-    for cls in (tune.Options, tune.Data):
+    for cls in (Options, Data):
         described = describe.hyperparameters(cls)
         assert set(cls.__annotations__) <= set(described)
 
@@ -344,11 +348,44 @@ def test_what_is_cheap_to_check_is_checked_before_loading(work, capsys, monkeypa
         assert err.startswith("jaxgfo: ")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--devices 99", "99 devices are asked for; expected 1 to 8"),
+        ("--devices 0", "0 devices are asked for"),
+        ("--devices 4 --model-shards 3", "4 devices cannot be divided into shards of 3"),
+        ("--model-shards 2", "1 devices cannot be divided into shards of 2"),
+        ("--distributed --devices 2", "devices is 2; with distributed all take part"),
+        ("--distributed", "JAX does not know of other processes .*; start this under SLURM"),
+    ],
+)
+def test_devices_that_are_not_there_are_told(work, capsys, monkeypatch, options, message):
+    def alone():
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", alone)
+    code, out, err = call(capsys, f"{TINY} --algorithm de --pop-size 8 {options}")
+    assert (code, out) == (2, "")
+    assert re.search(message, err)
+
+
+def test_the_devices_do_not_change_what_is_found(work, capsys):
+    line = f"{TINY} --algorithm de --pop-size 8 --generations 2 --json"
+    alone = json.loads(call(capsys, f"{line} --out one")[1])
+    code, out, err = call(capsys, f"{line} --out two --devices 4 --model-shards 2")
+    found = json.loads(out)
+    assert (code, found["devices"], alone["devices"]) == (0, 4, 1)
+    assert "on each of 4 devices" in err
+    assert math.isclose(found["train_after"], alone["train_after"], rel_tol=1e-5)
+    assert math.isclose(found["perplexity_after"], alone["perplexity_after"], rel_tol=1e-5)
+
+
 def test_too_little_memory_is_told(work, capsys, monkeypatch):
     monkeypatch.setattr(jaxgfo.memory, "free", lambda device=None: 100)
     code, _, err = call(capsys, f"{TINY} --algorithm random --pop-size 4")
     assert code == 2
-    assert "one member needs" in err
+    assert re.search(r"^jaxgfo: a population of 4 needs .* and no smaller one fits: use fewer", err)
+    assert not (work / "runs").exists()
 
 
 def test_nothing_at_all_is_refused_with_what_there_is(capsys):

@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checkpoints import write
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from spread import ALGORITHMS, BATCH, loss, outcome, weights
 
-from jaxgfo import core, evaluate, mesh, run, tree
+import jaxgfo
+from jaxgfo import cli, core, evaluate, mesh, run, tree
 from jaxgfo.evaluation import compiled
 
 POP = 64
@@ -150,27 +152,67 @@ def test_under_jit_the_mesh_in_use_counts():
 
 
 @pytest.mark.slow
+def two_processes(command, folder, **variables):
+    """Both of a command's processes, one after the other in the result: errors and what is shown.
+
+    Their output goes to files: a full pipe that nobody reads would stop both.
+    """
+    both = []
+    for rank in range(2):
+        shown, told = (folder / f"{rank}.{kind}" for kind in ("out", "err"))
+        with shown.open("w") as out, told.open("w") as err:
+            own = {name: value.format(rank=rank) for name, value in variables.items()}
+            env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", **own}
+            line = [sys.executable, *(str(word).format(rank=rank) for word in command)]
+            both.append((subprocess.Popen(line, stdout=out, stderr=err, env=env), shown, told))
+    codes = [process.wait(timeout=300) for process, *_ in both]
+    assert codes == [0, 0], [told.read_text()[-3000:] for *_, told in both]
+    return [(shown.read_text(), told.read_text()) for _, shown, told in both]
+
+
 def test_two_processes_find_what_one_finds(alone, tmp_path):
     script = Path(__file__).with_name("spread.py")
-    port = _free_port()
-    files = [tmp_path / "0.json", tmp_path / "1.json"]
-    both = [
-        subprocess.Popen(
-            [sys.executable, script, f"127.0.0.1:{port}", str(number), files[number]],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
-        )
-        for number in range(2)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
-    for file in files:
-        found = json.loads(file.read_text())
+    found = tmp_path / "{rank}.json"
+    two_processes([script, f"127.0.0.1:{_free_port()}", "{rank}", found], tmp_path)
+    for rank in range(2):
+        outcomes = json.loads(Path(str(found).format(rank=rank)).read_text())
         for name, expected in alone.items():
             for what, values in expected.items():
-                np.testing.assert_allclose(found[name][what], values, rtol=2e-5, atol=1e-6)
+                np.testing.assert_allclose(outcomes[name][what], values, rtol=2e-5, atol=1e-6)
+
+
+def test_tune_in_two_processes_writes_what_one_writes(tmp_path, monkeypatch, capfd):
+    """As Open MPI starts them; each process holds half of every large weight."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "model", num_hidden_layers=1)
+    Path("text.txt").write_text("A hat was lost near the old inn, and all were asked for it. " * 30)
+    line = "tune --algorithm lowrank-es --model model --data text.txt --length 16 --rows 2 --json"
+    line += " --space full --pop-size 8 --generations 3 --out"
+    assert cli.main([*line.split(), "one"]) == 0
+    expected = json.loads(capfd.readouterr().out)
+    cluster = {
+        "OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:1",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": "{rank}",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "{rank}",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}",
+    }
+    command = ["-m", "jaxgfo.cli", *line.split(), "two", "--distributed", "--model-shards", "2"]
+    (first, told), (second, silent) = two_processes(command, tmp_path, **cluster)
+    found = json.loads(first.splitlines()[-1])
+    assert "{" not in second
+    assert "perplexity" not in silent
+    assert "on each of 2 devices" in told
+    assert (found["devices"], found["out"], found["stopped"]) == (2, "two", "generations")
+    for figure in ("train_before", "train_after", "perplexity_before", "perplexity_after"):
+        np.testing.assert_allclose(found[figure], expected[figure], rtol=1e-5)
+    assert not os.path.exists("runs")
+    one, two = (jaxgfo.load_model(folder).params for folder in ("one", "two"))
+    tree_close(one, two)
+
+
+def tree_close(ours, theirs):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
 
 
 def _free_port():

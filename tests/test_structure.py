@@ -18,6 +18,8 @@ PARTS = {  # a part of the package -> the parts it may know
     "core": set(),
     "tree": set(),
     "memory": set(),
+    "processes": set(),
+    "flops": set(),
     "clock": set(),
     "describe": set(),
     "embedded": set(),
@@ -33,11 +35,16 @@ PARTS = {  # a part of the package -> the parts it may know
     "models": CORE,
     "objectives": CORE,
     "generation": CORE,
-    "evaluation": CORE | {"memory", "mesh", "spaces", "population"},
-    "loop": CORE | {"clock", "mesh", "spaces", "evaluation", "population"},
+    "evaluation": CORE | {"memory", "mesh", "processes", "spaces", "population"},
+    "loop": CORE | {"clock", "evaluation", "mesh", "population", "processes", "spaces"},
+    "needs": CORE | {"evaluation", "spaces"},
+    "planning": CORE | {"evaluation", "flops", "memory", "needs", "processes", "spaces"},
     "io": CORE | {"models", "objectives", "loop"},
-    "tune": CORE | {"embedded", "io", "loop", "models", "objectives", "spaces"},
-    "cli": CORE | {"describe", "algorithms", "bounds", "tune", "io"},
+    "options": CORE | {"embedded", "io", "mesh", "models", "objectives", "processes"},
+    "tune": CORE
+    | {"embedded", "io", "loop", "mesh", "models", "objectives", "options", "planning", "processes"}
+    | {"spaces"},
+    "cli": CORE | {"describe", "algorithms", "bounds", "planning", "tune", "io"},
 }
 
 

@@ -1,5 +1,6 @@
 """Perplexity: exp of the mean negative log-likelihood of a token, in nats."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def perplexity(
     objective = MeanNLL(model, chunk_size)
     total = count = 0.0
     for batch in [batches] if isinstance(batches, Batch) else batches:
-        nll, tokens = _sums(objective, params, batch)
+        nll, tokens = sums(objective, params, batch)
         total, count = total + float(nll), count + float(tokens)
     if not count:
         raise ValueError("no token is predicted: every mask is False after the first position")
@@ -109,7 +110,12 @@ def perplexity(
     return math.inf if mean > 700 else math.exp(mean)
 
 
-_sums = jax.jit(lambda objective, *args: objective.sums(*args), static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
+def sums(
+    objective: MeanNLL, params: Params, batch: Batch
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """What `perplexity` compiles; see `MeanNLL.sums`."""
+    return objective.sums(params, batch)
 
 
 def _nll(logits: Array, targets: Int[Array, "..."], mask: Bool[Array, "..."]) -> Float[Array, ""]:
