@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import sys
 
 NAMES = {
+    "throughput": "populations beside plain inference on as many tokens",
     "tuning": "validation perplexity of every algorithm at the same number of forward tokens",
     "chunks": "seconds per member against members side by side",
     "decoder": "forward tokens per second beside torch, and forms of attention",
@@ -21,8 +23,12 @@ def main() -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--quick", action="store_true", help="a smaller run, under two minutes")
     parser.add_argument("--json", metavar="FILE", help="append the results as JSON lines")
-    options = parser.parse_args()
-    importlib.import_module(f".{options.name}", __package__).main(options.quick, options.json)
+    if sys.argv[1:2] and sys.argv[1] in NAMES:
+        benchmark = importlib.import_module(f".{sys.argv[1]}", __package__)
+        if hasattr(benchmark, "arguments"):
+            benchmark.arguments(parser)
+    options = vars(parser.parse_args())
+    importlib.import_module(f".{options.pop('name')}", __package__).main(**options)
 
 
 if __name__ == "__main__":
