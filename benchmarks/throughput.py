@@ -34,6 +34,7 @@ from .timing import interleaved
 SIDE_BY_SIDE = (1, 2, 4, 8, 16, 32, 64, 128)  # sequences that inference is tried with
 TOKENS_SIDE_BY_SIDE = {"cpu": 4096}  # more would only be slower there
 KINDS = ("dense", "seeded", "low_rank")
+WIDTH = 150  # of the table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -249,23 +250,24 @@ COLUMNS = {
     "tokens/s": lambda r: f"{r['tokens_per_second']:.0f}",
     "of inference": lambda r: f"{r['ratio_to_inference']:.2f}",
     "range": lambda r: f"{r['lowest_ratio']:.2f} to {r['highest_ratio']:.2f}",
-    "peak": lambda r: memory.readable(r["peak_bytes"]),
-    "of inference's": lambda r: _figure(r["memory_ratio"]),
-    "compile s": lambda r: f"{r['compile_seconds']:.1f}",
-    "x inference": lambda r: _figure(r["compile_ratio"]),
-    "utilisation": lambda r: _figure(r["flops_utilisation"]),
+    "peak": lambda r: memory.readable(r["peak_bytes"]) + _times(r["memory_ratio"]),
+    "compile": lambda r: f"{r['compile_seconds']:.1f} s" + _times(r["compile_ratio"]),
+    "utilisation": lambda r: f"{r['flops_utilisation']:.3f}" if r["flops_utilisation"] else "",
 }
 
 
 def _show(results: list[dict[str, Any]], pop_size: int, tokens: int) -> None:
     params = results[0]["params"]
-    table = Table(title=f"{pop_size} members x {tokens} tokens, {params:,} parameters")
+    table = Table(
+        title=f"{pop_size} members x {tokens} tokens, {params:,} parameters",
+        caption="in brackets: beside inference with as many sequences side by side",
+    )
     for name in COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         table.add_row(*(cell(result) for cell in COLUMNS.values()))
-    Console(width=max(Console().width, 150)).print(table)
+    Console(width=max(Console().width, WIDTH)).print(table)
 
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f" ({ratio:.2f})"

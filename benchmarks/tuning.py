@@ -5,6 +5,7 @@ step of Adam one forward and one backward pass. Each is judged by its best candi
 text, scored on the held-out text.
 """
 
+import argparse
 import functools
 import statistics
 from typing import Any
@@ -26,7 +27,13 @@ OPTIONS = Options()
 LEARNING_RATE = 0.01
 
 
-def main(quick: bool, json: str | None) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen."""
+    every = [*REGISTRY, "adam"]
+    parser.add_argument("--algorithms", nargs="+", default=every, choices=every, metavar="NAME")
+
+
+def main(quick: bool, json: str | None, algorithms: list[str]) -> None:
     """Three seeds with the command line's defaults, or one seed and an eighth of the budget."""
     model = OPTIONS.load_model()
     train, held_out = OPTIONS.texts(model)
@@ -34,7 +41,7 @@ def main(quick: bool, json: str | None) -> None:
     score = functools.partial(held_out_perplexity, model, batch=held_out)
     budget = EVALUATIONS // 8 if quick else EVALUATIONS
     before, results, console = score(model.params), [], Console()
-    for name in [*REGISTRY, "adam"]:
+    for name in algorithms:
         for seed in range(1 if quick else 3):
             key = jax.random.key(seed)
             if name == "adam":

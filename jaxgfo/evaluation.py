@@ -1,6 +1,7 @@
 """A population's fitness in one compiled call, a chunk of members at a time."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +10,18 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from . import memory, processes
+from . import memory, processes, tree
 from . import mesh as meshes
 from .core import Fitness, Params, Population, no_nan
+from .flops import flops
+from .low_rank import Stored, apply
 from .population import LowRank, Seeded, members, signs, size
-from .spaces.base import decode
+from .spaces import base
 
 # Hashable, called as objective(params, batch).
 Objective = Callable[[Params, Any], Float[Array, ""]]
+ROWS = 1024  # of a product, from which a CPU's cores are busy and its caches not yet full
+LIMITS = {LowRank: (2, 16), Seeded: (2, 2)}  # members side by side on a CPU; others: 1 to 4
 
 
 def evaluate(
@@ -57,7 +62,7 @@ def evaluate(
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
         if mesh is not None:
             raise ValueError("under jax.jit: set the mesh outside, with `jax.set_mesh(mesh)`")
-        return _evaluate(objective, chunk_size or _usual_chunk(population), *arguments)
+        return _evaluate(objective, chunk_size or _usual_chunk(objective, *arguments), *arguments)
     with meshes.use(mesh):
         arguments = meshes.place(arguments)
         return compiled(objective, *arguments, chunk_size=chunk_size)(*arguments)
@@ -95,8 +100,9 @@ def largest_chunk(
 ) -> int:
     """Members to compute side by side: those that fit, from the compiler's own account of memory.
 
-    On a CPU, where more in flight is no faster, at most 8 of a `LowRank` population, 2 of a
-    `Seeded` one and 1 of a dense one.
+    On a CPU, where more in flight is slower, as many as have about a thousand tokens (rows of a
+    product with a weight) together: 2 to 16 of a `LowRank` population, 1 to 4 of a dense one;
+    always 2 of a `Seeded` one, which share their noise.
 
     Args:
         available: bytes for the computation; None: what the device has free, of which nine tenths
@@ -112,7 +118,7 @@ def largest_chunk(
         return int(program.memory_analysis().temp_size_in_bytes)
 
     on_cpu = available is None and jax.default_backend() == "cpu"
-    chunk_size = _usual_chunk(population) if on_cpu else 1
+    chunk_size = _usual_chunk(objective, space, population, batch) if on_cpu else 1
     while chunk_size > 1 and peak(chunk_size) > budget:
         chunk_size //= 2
     if peak(chunk_size) > budget:
@@ -127,10 +133,17 @@ def largest_chunk(
     return max(1, min(_share(population), 1 + (budget - peak(1)) // each))
 
 
-def _usual_chunk(population):
-    """Where nothing is known of memory, or more would be no faster."""
-    usual = {LowRank: 8, Seeded: 2}.get(type(population), 1)
-    return min(usual, _share(population))
+def _usual_chunk(objective, space, population, batch):
+    """Where nothing is known of memory, or more would be slower; a power of two."""
+    least, most = LIMITS.get(type(population), (1, 4))
+    if least == most:
+        return min(most, _share(population))
+    start = jax.eval_shape(lambda space: base.start(space), space)
+    params = jax.eval_shape(base.decode, space, start)
+    work = flops(lambda s, z, b: objective(base.decode(s, z), b), space, start, batch)
+    rows = work / (2 * max(tree.size(params), 1))  # a product with a weight costs 2 a parameter
+    usual = 2 ** round(math.log2(max(ROWS / max(rows, 1), 1)))
+    return min(max(least, min(usual, most)), _share(population))
 
 
 def _share(population):
@@ -150,12 +163,16 @@ def _evaluate(objective, chunk_size, space, population, batch):
 def _rows(objective, chunk_size, rows, shared):
     """Fitness (n,) of some rows of a dense population."""
     space, _, batch = shared
+    fitness = functools.partial(_fitness, objective, space, batch)
+
+    def one(index):
+        return apply(fitness, jax.tree.map(lambda stack: Stored(stack, (index,)), rows))
+
     # A chunk of one is mapped without a batch axis: plain matrix products.
-    return jax.lax.map(
-        lambda member: _fitness(objective, space, batch, member),
-        rows,
-        batch_size=chunk_size if chunk_size > 1 else None,
-    )
+    indices = jnp.arange(size(rows))
+    if chunk_size == 1:
+        return jax.lax.map(one, indices)
+    return jax.lax.map(jax.vmap(one), _groups(indices, chunk_size)).reshape(-1)[: size(rows)]
 
 
 def _pairs(objective, chunk_size, pairs, shared):
@@ -168,15 +185,21 @@ def _pairs(objective, chunk_size, pairs, shared):
             lambda i: population.one(fitness, population.draw(i // 2, table), signs(i)),
             members(pairs),
         )
-    groups = -(-count // (chunk_size // 2))
-    each = -(-count // groups)
-    pairs = jnp.pad(pairs, (0, groups * each - count), mode="edge").reshape(groups, each)
-    found = jax.lax.map(lambda group: population.each(fitness, group, table), pairs)
+    groups = _groups(pairs, chunk_size // 2)
+    found = jax.lax.map(lambda group: population.each(fitness, group, table), groups)
     return found.reshape(-1)[: 2 * count]
 
 
+def _groups(indices, most):
+    """(groups, at most so many): the last one filled up with the last index."""
+    groups = -(-indices.shape[0] // most)
+    each = -(-indices.shape[0] // groups)
+    filling = (0, groups * each - indices.shape[0])
+    return jnp.pad(indices, filling, mode="edge").reshape(groups, each)
+
+
 def _fitness(objective, space, batch, member):
-    value = objective(decode(space, member), batch)
+    value = objective(base.decode(space, member), batch)
     if jnp.shape(value) != ():
         raise ValueError(
             f"objective returned shape {jnp.shape(value)}; expected a scalar, shape ()"

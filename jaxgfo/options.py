@@ -77,7 +77,7 @@ class Options(Data):
         seconds: Stop after so many seconds.
         seed: Of all randomness.
         chunk_size: Candidates computed side by side; by default what fits the device's memory on
-            an accelerator; on a CPU 1, with openes 2, with lowrank-es 8.
+            an accelerator; on a CPU as many as have about a thousand tokens together, 1 to 16.
         devices: Devices to spread the candidates over; by default one.
         distributed: Spread them over all devices of all processes that run this same command, under
             SLURM, Open MPI, Kubernetes or on a TPU pod. The first process prints and writes.

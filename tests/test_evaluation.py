@@ -8,6 +8,7 @@ from problems import assert_equal
 
 import jaxgfo
 from jaxgfo import Flat, Select, Subspace, evaluation, memory
+from jaxgfo.spaces import base
 
 PARAMS = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3, jnp.bfloat16)}
 BATCH = {"x": jnp.float32([[1, 2], [3, -4]]), "weight": 2.0}
@@ -42,9 +43,9 @@ SPACES = {
 @pytest.mark.parametrize("chunk_size", [None, 1, 2, 3, POP, 100])
 def test_it_is_the_objective_of_every_member(name, chunk_size):
     space = SPACES[name]
-    population = spread(evaluation.decode(space, PARAMS) if name == "tree" else space.start())
+    population = spread(base.decode(space, PARAMS) if name == "tree" else space.start())
     members = [jax.tree.map(lambda x, i=i: x[i], population) for i in range(POP)]
-    expected = [objective(evaluation.decode(space, m), BATCH) for m in members]
+    expected = [objective(base.decode(space, m), BATCH) for m in members]
     fitness = jaxgfo.evaluate(objective, space, population, BATCH, chunk_size=chunk_size)
     assert (fitness.shape, fitness.dtype) == ((POP,), jnp.float32)
     np.testing.assert_allclose(fitness, expected, rtol=1e-5)
@@ -174,3 +175,59 @@ def test_free_memory_is_what_the_device_has():
     assert memory.free() > 2**20
     shown = [memory.readable(n) for n in (12, 2048, 1.5 * 2**30, 3 * 2**41)]
     assert shown == ["12 B", "2 KiB", "1.5 GiB", "6 TiB"]
+
+
+def product(params, batch):
+    """As a layer does it: each row of the batch is a row of a product with a weight."""
+    return jnp.mean(batch @ params)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "expected"),
+    [
+        ("dense", 10, 4),
+        ("dense", 250, 4),
+        ("dense", 500, 2),
+        ("dense", 1000, 1),
+        ("dense", 10**5, 1),
+        ("low rank", 10, 16),
+        ("low rank", 128, 8),
+        ("low rank", 256, 4),
+        ("low rank", 10**5, 2),
+        ("seeded", 10, 2),
+        ("seeded", 10**5, 2),
+    ],
+)
+def test_on_a_cpu_a_chunk_has_about_a_thousand_rows(kind, rows, expected):
+    params, batch = jnp.ones((4, 8)), jax.ShapeDtypeStruct((rows, 4), jnp.float32)
+    populations = {
+        "dense": jnp.ones((20, 4, 8)),
+        "low rank": jaxgfo.LowRank(params, KEY, 0.1, 20),
+        "seeded": jaxgfo.Seeded(params, KEY, 0.1, 20),
+    }
+    chunk = evaluation.largest_chunk(product, params, populations[kind], batch)
+    assert chunk == expected
+    few = jax.tree.map(lambda x: x[:3], populations["dense"])
+    assert evaluation.largest_chunk(product, params, few, batch) <= 3
+
+
+def test_a_member_is_not_copied_as_a_whole():
+    """Layers under scan: no array of a whole member's size is made."""
+    params = {"layers": {"*": {"kernel": jnp.ones((6, 8, 8))}}}
+    population = spread(params, 5)
+
+    def deep(params, batch):
+        kernels = params["layers"]["*"]["kernel"]
+        return jnp.mean(jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), batch, kernels)[0])
+
+    batch = jnp.ones((2, 8))
+    for chunk_size, copied in ((1, "f32[6,8,8]"), (2, "f32[2,6,8,8]")):
+        program = evaluation.compiled(deep, params, population, batch, chunk_size=chunk_size)
+        assert copied not in program.as_text()
+    before = jax.lax.map(lambda member: deep(member, batch), population)  # what it is about
+    whole = jax.jit(lambda p: jax.lax.map(lambda member: deep(member, batch), p))
+    assert "f32[6,8,8]" in whole.lower(population).compile().as_text()
+    np.testing.assert_allclose(before, jaxgfo.evaluate(deep, params, population, batch), rtol=1e-5)
+    fitness = jaxgfo.evaluate(deep, params, population, batch)
+    members = [jax.tree.map(lambda x, i=i: x[i], population) for i in range(5)]
+    np.testing.assert_allclose(fitness, [deep(m, batch) for m in members], rtol=1e-5)

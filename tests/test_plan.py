@@ -100,7 +100,7 @@ def test_nothing_is_computed_and_no_population_is_made():
     assert not calls
     assert not [x for x in jax.live_arrays() if x.shape[:1] == (pop_size,)]
     population = jax.tree.map(lambda x: jnp.stack([x] * pop_size), PARAMS)
-    jaxgfo.evaluate(counted, PARAMS, population, BATCH)
+    jaxgfo.evaluate(counted, PARAMS, population, BATCH, chunk_size=1)
     jax.effects_barrier()
     assert len(calls) == pop_size
 
@@ -407,7 +407,7 @@ def test_a_dry_run_of_tune_prints_the_plan_and_nothing_else(work, capsys):
     norms = jaxgfo.Select(model.params, "norms").start()
     assert found["parameters"] == sum(x.size for x in jax.tree.leaves(model.params))
     assert found["population_bytes"] == 8 * held(norms)
-    assert (found["pop_size"], found["chunk_size"]) == (8, 1)
+    assert (found["pop_size"], found["chunk_size"]) == (8, 4)
     assert found["flops"] == 8 * of_llama(model.decoder.config, 2, 16)
     assert 0 < found["peak_bytes"] < found["available_bytes"]
     code, out, err = call(capsys, f"{TINY} --dry-run --out tuned --chunk-size 2")

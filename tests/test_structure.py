@@ -35,7 +35,8 @@ PARTS = {  # a part of the package -> the parts it may know
     "models": CORE,
     "objectives": CORE,
     "generation": CORE,
-    "evaluation": CORE | {"memory", "mesh", "processes", "spaces", "population"},
+    "evaluation": CORE
+    | {"flops", "low_rank", "memory", "mesh", "processes", "population", "spaces"},
     "loop": CORE | {"clock", "evaluation", "mesh", "population", "processes", "spaces"},
     "needs": CORE | {"evaluation", "spaces"},
     "planning": CORE | {"evaluation", "flops", "memory", "needs", "processes", "spaces"},

@@ -5,3 +5,4 @@ from .interpreter import Fallback as Fallback
 from .interpreter import apply as apply
 from .interpreter import materialise as materialise
 from .lazy import Drawn as Drawn
+from .lazy import Stored as Stored

@@ -9,7 +9,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.extend.core import Literal as Constant
 
 from .factored import SMALL, Factored
-from .lazy import Drawn
+from .lazy import Drawn, Stored
 from .rules import RULES
 
 Fallback = Literal["materialise", "refuse"]
@@ -21,7 +21,7 @@ INLINED = {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"} | 
 
 
 def apply(function: Callable[..., Any], *args: Any, fallback: Fallback = "materialise") -> Any:
-    """function(*args), where leaves of the arguments may be `Factored` or `Drawn`.
+    """function(*args), where leaves of the arguments may be `Factored`, `Drawn` or `Stored`.
 
     The function is not touched: its program is captured on plain arrays, and a product, lookup,
     transposition, ... of a weight becomes the same of its parts. Layers under `scan` stay there.
@@ -49,7 +49,7 @@ def materialise(x: Any) -> Any:
 
 
 def _is_lazy(x: Any) -> bool:
-    return isinstance(x, Factored | Drawn)
+    return isinstance(x, Factored | Drawn | Stored)
 
 
 def _shape(x: Any) -> Any:
@@ -86,7 +86,7 @@ class _Interpreter:
                 return self.run(inner, inputs) if closed else self.evaluate(inner, (), inputs)
             if control := getattr(self, f"_{name}", None):
                 return control(params, inputs)
-            inputs = [x.materialise() if isinstance(x, Drawn) else x for x in inputs]
+            inputs = [x.materialise() if isinstance(x, Drawn | Stored) else x for x in inputs]
             if any(map(_is_lazy, inputs)):
                 result = RULES[name](params, *inputs) if name in RULES else NotImplemented
                 if result is not NotImplemented:

@@ -1,10 +1,11 @@
-"""A weight with noise of its own, drawn where it is used."""
+"""Weights that are made where they are used: with noise of their own, or from a stack of rows."""
 
 import functools
 from typing import Any
 
 import jax
-from jaxtyping import Array
+import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from .. import tree
 from ..core import Key
@@ -64,3 +65,39 @@ class Drawn:
             return Drawn(*sliced, self.step, self.table, self.noise, self.name)
 
         return (self.base, self.keys), step
+
+
+@tree.node()
+class Stored:
+    """stack[place]: one of many that lie one after the other, read where it is used.
+
+    Read before the function is run, each member would be copied as a whole, and each of its layers
+    once more.
+
+    Attributes:
+        stack: (n, m, ..., rest).
+        place: a number for each of the first axes.
+    """
+
+    stack: Array
+    place: tuple[Int[Array, ""], ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight."""
+        return self.stack.shape[len(self.place) :]
+
+    @property
+    def dtype(self) -> Any:
+        """Of the weight."""
+        return self.stack.dtype
+
+    def materialise(self) -> Array:
+        """The weight itself."""
+        start = (*self.place, *[0] * len(self.shape))
+        size = (*[1] * len(self.place), *self.shape)
+        return jax.lax.dynamic_slice(self.stack, start, size).reshape(self.shape)
+
+    def walk(self) -> Any:
+        """What `scan` slices, and how a slice becomes a weight again."""
+        return jnp.arange(self.shape[0]), lambda row: Stored(self.stack, (*self.place, row))

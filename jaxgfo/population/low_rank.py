@@ -1,6 +1,7 @@
 """A population whose members move every matrix by one of low rank."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -56,28 +57,22 @@ class LowRank:
 
     def draw(
         self, pair: Int[Array, ""], table: Float[Array, " table"] | None
-    ) -> list[tuple[Array, ...]]:
-        """A pair's noise: for each leaf its factors (rank, ...), or noise of its shape."""
+    ) -> Float[Array, " noise"]:
+        """A pair's noise, of all leaves one after the other."""
         key = jax.random.fold_in(noises.root(self.key), pair)
-        flat, start, drawn = self.noise.draw(key, (self._drawn(),), table), 0, []
-        for shapes in self._shapes():
-            parts = []
-            for shape in shapes:
-                parts.append(flat[start : start + math.prod(shape)].reshape(shape))
-                start += math.prod(shape)
-            drawn.append(tuple(parts))
-        return drawn
+        return self.noise.draw(key, (self._drawn(),), table)
 
-    def weights(self, drawn: list[tuple[Array, ...]], sign: Float[Array, ""]) -> Params:
+    def weights(self, drawn: Float[Array, " noise"], sign: Float[Array, ""]) -> Params:
         """A member, with matrices `Factored`."""
         step, leaves = sign * jnp.asarray(self.scale, sign.dtype), []
-        for parts, (path, x) in zip(drawn, tree.flat_paths(self.center).items()):
-            if len(parts) == 2:
-                left = (step / math.sqrt(self.rank)).astype(jnp.float32) * parts[0]
-                leaves.append(Factored(x, left, parts[1], _sides(path, x), path))
+        parts = self._parts(drawn)
+        for noise, (path, x) in zip(parts, tree.flat_paths(self.center).items()):
+            if len(noise) == 2:
+                left = (step / math.sqrt(self.rank)).astype(jnp.float32) * noise[0]
+                leaves.append(Factored(x, left, noise[1], _sides(path, x), path))
             else:
                 wide = tree.wide(x)
-                moved = wide + step.astype(wide.dtype) * parts[0].astype(wide.dtype)
+                moved = wide + step.astype(wide.dtype) * noise[0].astype(wide.dtype)
                 leaves.append(moved.astype(x.dtype))
         return jax.tree.unflatten(jax.tree.structure(self.center), leaves)
 
@@ -90,12 +85,15 @@ class LowRank:
         """function(member) for both members of some pairs, side by side: (2 * pairs, ...)."""
         # One axis of members, not one of pairs and one of signs: XLA's loops are faster.
         drawn = noises.in_turn(lambda pair: self.draw(pair, table), which)
-        drawn = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), drawn)
+        drawn = jnp.repeat(drawn, 2, axis=0)
         signs = pairs.signs(pairs.members(which))
         return jax.vmap(functools.partial(self.one, function))(drawn, signs)
 
     def one(
-        self, function: Callable[[Params], Array], drawn: list[Any], sign: Float[Array, ""]
+        self,
+        function: Callable[[Params], Array],
+        drawn: Float[Array, " noise"],
+        sign: Float[Array, ""],
     ) -> Array:
         """function(member)."""
         return apply(function, self.weights(drawn, sign), fallback=self.fallback)
@@ -111,6 +109,13 @@ class LowRank:
     def _drawn(self) -> int:
         """Numbers of noise of a pair."""
         return sum(math.prod(shape) for shapes in self._shapes() for shape in shapes)
+
+    def _parts(self, drawn: Float[Array, " noise"]) -> list[tuple[Array, ...]]:
+        """For each leaf its factors (rank, ...), or noise of its shape."""
+        shapes = self._shapes()
+        sizes = [math.prod(shape) for leaf in shapes for shape in leaf]
+        cut = iter(jnp.split(drawn, [*itertools.accumulate(sizes)][:-1]))
+        return [tuple(next(cut).reshape(shape) for shape in leaf) for leaf in shapes]
 
     def _shapes(self) -> list[tuple[tuple[int, ...], ...]]:
         """For each leaf the shapes of its factors, or of its noise."""
@@ -140,7 +145,7 @@ def _sum(
     sides = [_sides(path, x) for path, x in tree.flat_paths(population.center).items()]
 
     def terms(which, factors):
-        drawn = jax.vmap(lambda pair: population.draw(pair, table))(which)
+        drawn = jax.vmap(lambda pair: population._parts(population.draw(pair, table)))(which)
         return [_contraction(factors, *item) for item in zip(drawn, sides)]
 
     if groups == 1:

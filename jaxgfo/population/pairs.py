@@ -14,8 +14,9 @@ ROWS = re.compile(r"\.\d+[,-][\d,-]*\.")  # in a path: some of the rows of a sta
 
 def signs(index: Int[Array, "*members"]) -> Float[Array, "*members"]:
     """The sign of members' noise: 0 for member 0, then -1, +1, -1, ..."""
-    sign = jnp.where(index % 2 == 0, 1.0, -1.0)
-    return jnp.where(index == 0, 0.0, sign).astype(jnp.result_type(float))
+    # Bits, not remainders: it is computed again wherever it is read.
+    sign = jnp.where(index == 0, 0, 1 - 2 * (index & 1))
+    return sign.astype(jnp.result_type(float))
 
 
 def members(pairs: Int[Array, " pairs"]) -> Int[Array, " members"]:
