@@ -138,7 +138,7 @@ def _usual_chunk(objective, space, population, batch):
     least, most = LIMITS.get(type(population), (1, 4))
     if least == most:
         return min(most, _share(population))
-    start = jax.eval_shape(lambda space: base.start(space), space)
+    start = jax.eval_shape(base.start, space)
     params = jax.eval_shape(base.decode, space, start)
     work = flops(lambda s, z, b: objective(base.decode(s, z), b), space, start, batch)
     rows = work / (2 * max(tree.size(params), 1))  # a product with a weight costs 2 a parameter

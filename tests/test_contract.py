@@ -70,7 +70,7 @@ def test_run(name, kind, caplog):
             populations.append(population)
         for number in (int, np.float32, np.float64, np.int32, np.asarray, jnp.asarray):
             loop(with_numbers(algorithm, number), KEY, start, 2)
-    for door in ("_init", "_ask", "_tell"):
+    for door in ("_init", "asking", "telling"):
         assert sum(f"Compiling jit({door})" in m for m in caplog.messages) == 1
     first = dense(populations[0])
     assert_equal(jax.tree.map(lambda x: x[0], first), start)
