@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from checkpoints import write
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from problems import build
 
 import jaxgfo
@@ -126,6 +127,40 @@ def test_the_run_traces_nothing_that_the_plan_has_compiled(name):
         chunk_size=found.chunk_size,
     )
     assert len(traces) == before > 0
+
+
+@pytest.mark.parametrize("name", ["de", "openes", "lowrank-es"])
+def test_over_a_mesh_it_is_of_one_device(name):
+    mesh = jax.make_mesh((2, 4), ("pop", "model"), axis_types=(AxisType.Auto,) * 2)
+    lies = NamedSharding(mesh, PartitionSpec(None, "model"))
+    params, batch = jax.device_put(jnp.ones((64, 256)), lies), jnp.ones((2, 64))
+    traces = []
+
+    def wide(params, batch):
+        traces.append(1)
+        return jnp.mean(jnp.tanh(batch @ params))
+
+    algorithm = build(name, pop_size=16)
+    alone = plan(algorithm, jnp.ones((64, 256)), wide, batch, available=ROOM)
+    with jax.set_mesh(mesh):
+        found = plan(algorithm, params, wide, batch, available=ROOM)
+    assert (found.devices, alone.devices) == (8, 1)
+    assert (found.parameters, found.flops) == (alone.parameters, alone.flops)
+    assert found.peak_bytes < alone.peak_bytes
+    members = 16 if name == "de" else 1  # the others hold the center
+    assert members * params.nbytes // 4 <= found.population_bytes < members * params.nbytes
+    before = len(traces)
+    jaxgfo.run(
+        algorithm,
+        params,
+        wide,
+        batch,
+        key=jax.random.key(0),
+        num_generations=2,
+        chunk_size=found.chunk_size,
+        mesh=mesh,
+    )
+    assert len(traces) == before
 
 
 def test_shapes_are_enough():
