@@ -7,11 +7,12 @@ with inference on as many sequences side by side as the kind has members.
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,18 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxgfo
-from jaxgfo import Batch, LowRankES, MeanNLL, OpenES, core, evaluation, memory, random_model, tree
+from jaxgfo import (
+    Batch,
+    LowRankES,
+    MeanNLL,
+    OpenES,
+    core,
+    evaluation,
+    memory,
+    noise,
+    random_model,
+    tree,
+)
 from jaxgfo.flops import flops
 from jaxgfo.options import EMBEDDED, Data
 from jaxgfo.planning import plan
@@ -34,6 +46,7 @@ from .timing import interleaved
 SIDE_BY_SIDE = (1, 2, 4, 8, 16, 32, 64, 128)  # sequences that inference is tried with
 TOKENS_SIDE_BY_SIDE = {"cpu": 4096}  # more would only be slower there
 KINDS = ("dense", "seeded", "low_rank")
+GENERATORS = get_args(noise.Generator)  # of the noise
 WIDTH = 150  # of the table
 
 
@@ -46,6 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--noise", nargs="+", default=["signs"], metavar="signs|normal|table")
+    parser.add_argument("--generators", nargs="+", default=["threefry2x32"], choices=GENERATORS)
     parser.add_argument("--chunk-size", type=int, help="of every kind; by default evaluate's own")
     parser.add_argument("--layers", type=int, help="instead of the model's own number")
     parser.add_argument("--rounds", type=int, help="by default 9, or 3 with --quick")
@@ -94,8 +108,11 @@ class Race:
         self._choose_inference()
         for kind in options["kinds"]:
             for rank in options["ranks"] if kind == "low_rank" else [None]:
-                for noise in options["noise"] if kind != "dense" else [None]:
-                    self._add(kind, rank, noise)
+                for made in self._noises() if kind != "dense" else [None]:
+                    self._add(kind, rank, made)
+
+    def _noises(self) -> list[Any]:
+        return list(itertools.product(self.options["noise"], self.options["generators"]))
 
     def results(self, rounds: int) -> list[dict[str, Any]]:
         """A record of every call."""
@@ -105,7 +122,8 @@ class Race:
         seconds, found = interleaved(self.calls, rounds), []
         inference = next(iter(self.calls))
         for name, times in seconds.items():
-            kind, rank, noise, phase = name
+            kind, rank, made, phase = name
+            numbers, generator = made or (None, None)
             ratios = [a / b for a, b in zip(seconds[inference], times)]
             median = statistics.median(times)
             found.append(
@@ -117,7 +135,8 @@ class Race:
                     kind=kind,
                     phase=phase,
                     rank=rank,
-                    noise=noise,
+                    noise=numbers,
+                    generator=generator,
                     pop_size=self.pop_size,
                     tokens_per_member=self.length,
                     params=tree.size(self.params),
@@ -169,7 +188,7 @@ class Race:
         self.plain[side] = partial(program, self.params, self.rows), facts
         return self.plain[side]
 
-    def _add(self, kind: str, rank: int | None, noise: Any) -> None:
+    def _add(self, kind: str, rank: int | None, made: Any) -> None:
         key, pop_size = jax.random.key(1), self.pop_size
         if kind == "dense":
             if (needed := pop_size * memory_of(self.params)) > memory.free() * 0.9:
@@ -179,7 +198,7 @@ class Race:
                 return
             algorithm, population = None, jax.jit(partial(repeat, pop_size=pop_size))(self.params)
         else:
-            shared = {"pop_size": pop_size, "noise": noise}
+            shared = {"pop_size": pop_size, "noise": made[0], "generator": made[1]}
             algorithm = OpenES(**shared) if rank is None else LowRankES(rank=rank, **shared)
             state = [core.init(algorithm, key, self.params)]
             population, state[0] = core.ask(algorithm, key, state[0])
@@ -187,7 +206,7 @@ class Race:
         chunk = self.options["chunk_size"] or evaluation.largest_chunk(*arguments)
         program, seconds = _timed(lambda: evaluation.compiled(*arguments, chunk_size=chunk))
         like = self._inference(chunk)[1]
-        name = (kind, rank, noise, "evaluation")
+        name = (kind, rank, made, "evaluation")
         self.calls[name] = partial(jaxgfo.evaluate, *arguments, chunk_size=chunk)
         self.facts[name] = {
             "compile_seconds": seconds,
@@ -209,7 +228,7 @@ class Race:
 
         _, seconds = _timed(lambda: jax.block_until_ready(generation()))
         needs = plan(algorithm, self.params, self.objective, self.batch, chunk_size=chunk)
-        name = (kind, rank, noise, "generation")
+        name = (kind, rank, made, "generation")
         self.calls[name] = generation
         self.facts[name] = {
             "compile_seconds": seconds,
@@ -243,7 +262,7 @@ def _peak(program: Any) -> int:
 COLUMNS = {
     "kind": lambda r: r["kind"],
     "rank": lambda r: str(r["rank"] or ""),
-    "noise": lambda r: r["noise"] or "",
+    "noise": lambda r: f"{r['noise']} {r['generator']}" if r["noise"] else "",
     "phase": lambda r: r["phase"],
     "chunk": lambda r: str(r["chunk_size"]),
     "ms": lambda r: f"{1000 * r['median_seconds']:.1f}",

@@ -75,7 +75,7 @@ class Noise:
         size = math.prod(shape)
         half = -(-size // 2)
 
-        def draw(words):
+        def draw(words, table):
             key = jax.random.wrap_key_data(words, impl=self.generator)
             if self.kind == "signs":
                 return _signs(key, half)
@@ -86,12 +86,14 @@ class Noise:
         if not size:
             return jnp.zeros(shape, jnp.float32)
         if self.generator in ("rbg", "unsafe_rbg"):
+            # What it reads are arguments: it may not close over what is being traced.
             draw = jax.custom_batching.sequential_vmap(draw)
         words = jax.random.bits(key, (2, WORDS[self.generator]), jnp.uint32)
         # Two halves, so that there can be a loop. On a CPU, XLA fuses noise into all that reads it
         # and draws it again for every number read, behind an optimization_barrier too; but never
         # out of a loop.
-        return in_turn(draw, words).reshape(-1)[:size].reshape(shape)
+        halves = in_turn(lambda words: draw(words, table), words)
+        return halves.reshape(-1)[:size].reshape(shape)
 
 
 def root(key: Key) -> Key:

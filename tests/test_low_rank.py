@@ -295,7 +295,27 @@ def test_a_sum_in_groups_is_the_same(monkeypatch):
     np.testing.assert_allclose(population.contract(weights)["w"], whole["w"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("generator", ["threefry2x32", "threefry4x32", "rbg", "unsafe_rbg"])
+GENERATORS = ["threefry2x32", "threefry4x32", "rbg", "unsafe_rbg"]
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize("kind", ["normal", "signs", "table"])
+@pytest.mark.parametrize("cls", [Seeded, LowRank])
+def test_members_are_scored_with_any_noise(cls, kind, generator):
+    params = {"layers": {"*": {"w": jnp.ones((2, 3, 3))}}, "b": jnp.ones(3)}
+    population = cls(params, KEY, 0.1, 5, noise=Noise(kind, generator))
+
+    def loss(params, x):
+        x = jax.lax.scan(lambda x, w: (x @ w, None), x, params["layers"]["*"]["w"])[0]
+        return jnp.mean(x + params["b"])
+
+    x = jnp.ones((2, 3))
+    found = jaxgfo.evaluate(loss, params, population, x, chunk_size=4)
+    scored = jax.jit(lambda index: loss(member(population, index), x))
+    np.testing.assert_allclose(found, [scored(jnp.asarray(i)) for i in range(5)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize("kind", ["normal", "signs", "table"])
 def test_noise_is_standard_and_the_same_wherever_it_is_drawn(kind, generator):
     noise = Noise(kind, generator)
