@@ -34,6 +34,7 @@ from jaxgfo import (
     tree,
 )
 from jaxgfo.flops import flops
+from jaxgfo.needs import num_bytes
 from jaxgfo.options import EMBEDDED, Data
 from jaxgfo.planning import plan
 from jaxgfo.population import repeat
@@ -191,7 +192,7 @@ class Race:
     def _add(self, kind: str, rank: int | None, made: Any) -> None:
         key, pop_size = jax.random.key(1), self.pop_size
         if kind == "dense":
-            if (needed := pop_size * memory_of(self.params)) > memory.free() * 0.9:
+            if (needed := pop_size * num_bytes(self.params)) > memory.free() * 0.9:
                 there = memory.readable(memory.free())
                 needs = memory.readable(needed)
                 print(f"dense is left out: {pop_size} members need {needs}, {there} are free")
@@ -237,11 +238,6 @@ class Race:
             "memory_ratio": None,
             "chunk_size": chunk,
         }
-
-
-def memory_of(params: Any) -> int:
-    """Bytes of one member."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
 
 def _timed(make: Any) -> tuple[Any, float]:
