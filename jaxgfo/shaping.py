@@ -1,7 +1,7 @@
 """Fitness made into weights of a gradient estimate: whatever its scale, and however many failed."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .core import Fitness
 
@@ -32,6 +32,22 @@ def z_scores(fitness: Fitness) -> Float[Array, " pop"]:
     centred = above - jnp.mean(above)
     spread = jnp.sqrt(jnp.mean(jnp.square(centred)))
     return jnp.where(spread > 0, centred / jnp.where(spread > 0, spread, 1.0), 0.0)
+
+
+def by_rank(table: Float[Array, " pop"], fitness: Fitness) -> Float[Array, " pop"]:
+    """What a table gives to every member's rank, lowest fitness first; equals share the mean.
+
+    So weights that sum to 0 are 0 to a rounding where all members are equal; see `differ`.
+    """
+    lower = jnp.sum(fitness[None, :] < fitness[:, None], axis=1)
+    equal = jnp.sum(fitness[None, :] == fitness[:, None], axis=1)
+    before = jnp.concatenate([jnp.zeros(1, table.dtype), jnp.cumsum(table)])
+    return (before[lower + equal] - before[lower]) / equal.astype(table.dtype)
+
+
+def differ(fitness: Fitness) -> Bool[Array, ""]:
+    """Whether there is anything to learn: some members that did not fail, and not all alike."""
+    return jnp.any(fitness != fitness[0])
 
 
 SHAPINGS = {"ranks": centred_ranks, "z-scores": z_scores}
