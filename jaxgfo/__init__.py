@@ -2,6 +2,7 @@
 
 from .algorithms import REGISTRY as REGISTRY
 from .algorithms import SHADE as SHADE
+from .algorithms import SPSA as SPSA
 from .algorithms import DifferentialEvolution as DifferentialEvolution
 from .algorithms import GeneralizedAnnealing as GeneralizedAnnealing
 from .algorithms import GeneticAlgorithm as GeneticAlgorithm

@@ -242,7 +242,7 @@ def _strongly_typed(values: Any) -> Any:
     # later, ask and tell would compile twice.
     def leaf(x):
         weak = getattr(jax.typeof(x), "weak_type", False)
-        return jax.lax.convert_element_type(x, x.dtype) if weak else x
+        return jax.lax.convert_element_type(x, jax.typeof(x).dtype) if weak else x
 
     return jax.tree.map(leaf, values)
 

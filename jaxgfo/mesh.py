@@ -128,10 +128,10 @@ def spread(function: Callable[[Any, Any], Array], rows: Any, shared: Any) -> Arr
 
 def total(
     function: Callable[[Int[Array, " n"], Float[Array, " n"], Any], Params],
-    factors: Float[Array, " pairs"],
+    factors: Float[Array, " noises"],
     population: Any,
 ) -> Params:
-    """function(pairs, factors, population), a sum over pairs, of which each device does its part.
+    """function(which, factors, population), a sum over noises: each device does its part.
 
     Each leaf of the result lies along "pop" on its first axis that divides; see `whole`.
     """

@@ -50,4 +50,12 @@ def differ(fitness: Fitness) -> Bool[Array, ""]:
     return jnp.any(fitness != fitness[0])
 
 
+def spread(fitness: Fitness) -> Float[Array, ""]:
+    """Standard deviation of the fitness of members that did not fail."""
+    finite = jnp.isfinite(fitness)
+    count = jnp.maximum(jnp.sum(finite), 1).astype(fitness.dtype)
+    mean = jnp.sum(jnp.where(finite, fitness, 0.0)) / count
+    return jnp.sqrt(jnp.sum(jnp.where(finite, jnp.square(fitness - mean), 0.0)) / count)
+
+
 SHAPINGS = {"ranks": centred_ranks, "z-scores": z_scores}

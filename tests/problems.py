@@ -60,7 +60,12 @@ def accepts(name, kind):
 
 
 CASES = [(n, kind) for n in jaxgfo.REGISTRY for kind in STARTS if accepts(n, kind)]
-NOT_OF_FITNESS = {"noise", "generator", "fallback"}  # choices that fitness does not meet
+NOT_OF_FITNESS = {
+    "noise",
+    "generator",
+    "fallback",
+    "rounding",
+}  # choices that fitness does not meet
 VARIANTS = [(name, {}) for name in jaxgfo.REGISTRY] + [
     (name, {field: choice})
     for name, cls in jaxgfo.REGISTRY.items()

@@ -56,8 +56,8 @@ def test_moves_every_kind_of_real_candidate(name):
 
 @every_case
 def test_run(name, kind, caplog):
-    # No other test has nine members: every compilation that is logged is this test's own.
-    algorithm, start = build(name, kind, pop_size=9), copy(STARTS[kind])
+    # No other test has ten members: every compilation that is logged is this test's own.
+    algorithm, start = build(name, kind, pop_size=10), copy(STARTS[kind])
     keys = jax.random.split(KEY, 10)
     with jax.log_compiles():
         state, populations = jaxgfo.init(algorithm, KEY, start), []
@@ -89,7 +89,7 @@ def check_donated(asked, population):
 def check_types(population, start):
     assert jax.tree.structure(population) == jax.tree.structure(start)
     for x, like in zip(jax.tree.leaves(population), jax.tree.leaves(start)):
-        assert (x.shape, x.dtype) == ((9, *like.shape), like.dtype)
+        assert (x.shape, x.dtype) == ((10, *like.shape), like.dtype)
 
 
 def check_replay(algorithm, state):

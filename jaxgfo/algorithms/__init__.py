@@ -10,6 +10,7 @@ from .particle_swarm import ParticleSwarm as ParticleSwarm
 from .random_search import RandomSearch as RandomSearch
 from .shade import SHADE as SHADE
 from .simulated_annealing import SimulatedAnnealing as SimulatedAnnealing
+from .spsa import SPSA as SPSA
 
 REGISTRY: dict[str, type] = {
     "ga": GeneticAlgorithm,
@@ -21,5 +22,6 @@ REGISTRY: dict[str, type] = {
     "pso": ParticleSwarm,
     "openes": OpenES,
     "lowrank-es": LowRankES,
+    "spsa": SPSA,
     "random": RandomSearch,
 }

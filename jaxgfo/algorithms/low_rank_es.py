@@ -6,6 +6,8 @@ from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, 
 from ..noise import Generator, Kind, Noise
 from ..operators import evolution
 from ..operators.evolution import Optimizer, StrategyInfo, StrategyState
+from ..operators.rounding import Rounding
+from ..operators.schedules import Schedule
 from ..population import LowRank
 
 
@@ -18,10 +20,16 @@ class LowRankES:
     Attributes:
         scale: σ, standard deviation of the move of a parameter.
         rank: of the move of a matrix; vectors get noise of their own.
+        scale_schedule: a factor on it for every generation: `constant`, a schedule of optax with
+            its numbers after the first value, which is 1, like `cosine_decay_schedule:500:0.1`; or,
+            in Python, a function of the generation's number.
         learning_rate: of the optimiser.
+        learning_rate_schedule: a factor on it, as for the scale.
         optimizer: name of an optimiser in optax; or, in Python, a function of the learning rate
             like `optax.adam`, or a ready transformation, whose own rate holds then.
         shaping: `ranks`, centred, or `z-scores`.
+        rounding: of a center narrower than fp32: `none`, it is kept in fp32 as well, 4 bytes a
+            parameter; or `stochastic`, up or down at random, right on average, without a copy.
         noise: `normal`, `signs` (+1 or -1) or `table` (blocks of a table of normal numbers).
         generator: of random words: `threefry2x32`, `threefry4x32`, `rbg` or `unsafe_rbg`.
         fallback: what happens to a matrix that is used in a way that has no low-rank rule:
@@ -32,9 +40,12 @@ class LowRankES:
     """
 
     scale: Scalar = within(0.02, 1e-12)
+    scale_schedule: Schedule = static("constant")
     learning_rate: Scalar = within(0.02, 0)
+    learning_rate_schedule: Schedule = static("constant")
     optimizer: Optimizer = static("adam")
     shaping: Literal["ranks", "z-scores"] = static("ranks")
+    rounding: Rounding = static("none")
     rank: int = static(1)
     noise: Kind = static("signs")
     generator: Generator = static("threefry2x32")
@@ -50,13 +61,14 @@ class LowRankES:
 
     def init(self, key: Key, start: Params) -> StrategyState:
         """Begin at `start`; see `jaxgfo.init`."""
-        return evolution.begin(start, self.optimizer, self.learning_rate, "LowRankES")
+        return evolution.begin(self, start)
 
     def ask(self, key: Key, state: StrategyState) -> tuple[Population, StrategyState]:
         """The center and antithetic pairs around it, as a `LowRank` population."""
         noise = Noise(self.noise, self.generator)
+        scale = evolution.scale(self, state)
         population = LowRank(
-            state.center, key, self.scale, self.pop_size, self.rank, noise, self.fallback
+            state.center, key, scale, self.pop_size, self.rank, noise, self.fallback
         )
         return population, state
 
@@ -64,11 +76,4 @@ class LowRankES:
         self, key: Key, state: StrategyState, population: Population, fitness: Fitness
     ) -> tuple[StrategyState, StrategyInfo]:
         """One step of the optimiser along the estimated gradient."""
-        return evolution.follow(
-            state,
-            population,
-            fitness,
-            shaping=self.shaping,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-        )
+        return evolution.follow(self, key, state, population, fitness)

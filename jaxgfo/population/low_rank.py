@@ -21,7 +21,7 @@ from . import pairs
 DRAWN = 2**24  # numbers of noise held at a time when members are summed
 
 
-@tree.node(static=("pop_size", "rank", "noise", "fallback"))
+@tree.node(static=("pop_size", "rank", "noise", "fallback", "antithetic"))
 class LowRank:
     """Members whose matrices are W ± scale / sqrt(rank) A B^T, never materialised.
 
@@ -39,6 +39,9 @@ class LowRank:
         noise: how it is made.
         fallback: what happens to a matrix that is used in a way that has no low-rank rule:
             `materialise` it for every member, with a warning, or `refuse`.
+        antithetic: members 2k and 2k + 1 share noise, with opposite signs; False: all have their
+            own, with sign +1.
+        lead: the sign of member 0's noise; 0: it is the center.
 
     Reference: Sarkar et al. (2025), "Evolution strategies at the hyperscale", arXiv:2511.16652.
     """
@@ -50,16 +53,18 @@ class LowRank:
     rank: int = 1
     noise: Noise = pairs.SIGNS
     fallback: Fallback = "materialise"
+    antithetic: bool = True
+    lead: Scalar = 0.0
 
     def table(self) -> Float[Array, " table"] | None:
         """What the noise of all pairs is copied from, where it is."""
         return self.noise.table(noises.root(self.key))
 
     def draw(
-        self, pair: Int[Array, ""], table: Float[Array, " table"] | None
+        self, number: Int[Array, ""], table: Float[Array, " table"] | None
     ) -> Float[Array, " noise"]:
-        """A pair's noise, of all leaves one after the other."""
-        key = jax.random.fold_in(noises.root(self.key), pair)
+        """A noise, of all leaves one after the other."""
+        key = jax.random.fold_in(noises.root(self.key), number)
         return self.noise.draw(key, (self._drawn(),), table)
 
     def weights(self, drawn: Float[Array, " noise"], sign: Float[Array, ""]) -> Params:
@@ -82,11 +87,12 @@ class LowRank:
         which: Int[Array, " pairs"],
         table: Float[Array, " table"] | None,
     ) -> Array:
-        """function(member) for both members of some pairs, side by side: (2 * pairs, ...)."""
+        """function(member) for members 2k and 2k + 1, side by side, of some k: (2 * k's, ...)."""
+        numbers, signs = pairs.place(self, pairs.members(which))
+        numbers = numbers[::2] if self.antithetic else numbers
         # One axis of members, not one of pairs and one of signs: XLA's loops are faster.
-        drawn = noises.in_turn(lambda pair: self.draw(pair, table), which)
-        drawn = jnp.repeat(drawn, 2, axis=0)
-        signs = pairs.signs(pairs.members(which))
+        drawn = noises.in_turn(lambda number: self.draw(number, table), numbers)
+        drawn = jnp.repeat(drawn, 2, axis=0) if self.antithetic else drawn
         return jax.vmap(functools.partial(self.one, function))(drawn, signs)
 
     def one(
@@ -101,13 +107,20 @@ class LowRank:
     def contract(self, weights: Float[Array, " pop"]) -> Params:
         """sum_i weights[i] sign_i noise_i in fp32: one contraction for every matrix.
 
-        A matrix's noise is A B^T / sqrt(rank). Over the axis "pop" of a mesh each device sums its
-        own members, and keeps its part of the total where an axis of the leaf divides.
+        A matrix's noise is A B^T / sqrt(rank).
         """
-        return mesh.total(_sum, pairs.factors(weights).astype(jnp.float32), self)
+        return self.combine(pairs.factors(self, weights))
+
+    def combine(self, factors: Float[Array, " noises"]) -> Params:
+        """sum_k factors[k] noise_k in fp32.
+
+        Over the axis "pop" of a mesh each device sums its own part, and keeps its part of the total
+        where an axis of the leaf divides.
+        """
+        return mesh.total(_sum, factors.astype(jnp.float32), self)
 
     def _drawn(self) -> int:
-        """Numbers of noise of a pair."""
+        """Numbers in a noise."""
         return sum(math.prod(shape) for shapes in self._shapes() for shape in shapes)
 
     def _parts(self, drawn: Float[Array, " noise"]) -> list[tuple[Array, ...]]:
@@ -134,9 +147,9 @@ class LowRank:
 
 
 def _sum(
-    which: Int[Array, " pairs"], factors: Float[Array, " pairs"], population: LowRank
+    which: Int[Array, " noises"], factors: Float[Array, " noises"], population: LowRank
 ) -> Params:
-    """The noise of some pairs times their factors, a group of pairs at a time."""
+    """Some noises times their factors, a group at a time."""
     table, count = population.table(), which.shape[0]
     group = max(1, min(count, DRAWN // max(population._drawn(), 1)))
     groups = -(-count // group)
@@ -145,7 +158,7 @@ def _sum(
     sides = [_sides(path, x) for path, x in tree.flat_paths(population.center).items()]
 
     def terms(which, factors):
-        drawn = jax.vmap(lambda pair: population._parts(population.draw(pair, table)))(which)
+        drawn = jax.vmap(lambda k: population._parts(population.draw(k, table)))(which)
         return [_contraction(factors, *item) for item in zip(drawn, sides)]
 
     if groups == 1:
@@ -163,7 +176,7 @@ def _sum(
 def _contraction(
     factors: Float[Array, " pairs"], parts: tuple[Array, ...], sides: tuple[Side, ...]
 ) -> Array:
-    """The sum over pairs, and over the rank where noise has factors (pairs, rank, ...)."""
+    """The sum over noises, and over the rank where they have factors (noises, rank, ...)."""
     if len(parts) == 1:
         return jnp.tensordot(factors, parts[0], 1)
     axes = [*range(len(sides))]

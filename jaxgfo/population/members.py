@@ -10,7 +10,7 @@ from .. import tree
 from ..core import Params, Population
 from ..low_rank import Drawn, Factored, materialise
 from .low_rank import LowRank
-from .pairs import signs
+from .pairs import place
 from .seeded import Seeded
 
 
@@ -25,7 +25,8 @@ def member(population: Population, index: int | Int[Array, ""]) -> Params:
     """One candidate of a population of any kind, in full."""
     index = jnp.asarray(index)
     if isinstance(population, Seeded | LowRank):
-        drawn: Any = population.draw(index // 2, population.table())
-        weights = population.weights(drawn, signs(index))
+        number, sign = place(population, index)
+        drawn: Any = population.draw(number, population.table())
+        weights = population.weights(drawn, sign)
         return jax.tree.map(materialise, weights, is_leaf=lambda x: isinstance(x, Drawn | Factored))
     return tree.take(population, index)

@@ -15,7 +15,7 @@ from ..noise import Noise
 from . import pairs
 
 
-@tree.node(static=("pop_size", "noise"))
+@tree.node(static=("pop_size", "noise", "antithetic"))
 class Seeded:
     """Members center ± scale * noise, with noise of its own for every parameter, never stored.
 
@@ -25,6 +25,9 @@ class Seeded:
         scale: standard deviation of the noise, in the units of the parameters.
         pop_size: members.
         noise: how it is made; `signs` cost least where weights are many.
+        antithetic: members 2k and 2k + 1 share noise, with opposite signs; False: all have their
+            own, with sign +1.
+        lead: the sign of member 0's noise; 0: it is the center.
     """
 
     center: Params
@@ -32,15 +35,17 @@ class Seeded:
     scale: Scalar
     pop_size: int
     noise: Noise = pairs.SIGNS
+    antithetic: bool = True
+    lead: Scalar = 0.0
 
     def table(self) -> Float[Array, " table"] | None:
         """What the noise of all pairs is copied from, where it is."""
         return self.noise.table(noises.root(self.key))
 
-    def draw(self, pair: Int[Array, ""], table: Float[Array, " table"] | None) -> list[Any]:
-        """For each leaf the key of a pair's noise, or a key for each row of a stacked leaf."""
+    def draw(self, number: Int[Array, ""], table: Float[Array, " table"] | None) -> list[Any]:
+        """For each leaf the key of a noise, or a key for each row of a stacked leaf."""
         leaves = tree.flat_paths(self.center)
-        keys = jax.random.split(jax.random.fold_in(noises.root(self.key), pair), len(leaves))
+        keys = jax.random.split(jax.random.fold_in(noises.root(self.key), number), len(leaves))
         rows = [x.shape[0] if pairs.stacked(path) else None for path, x in leaves.items()]
         split = [k if n is None else jax.random.split(k, n) for k, n in zip(keys, rows)]
         return [(key, table) for key in split]
@@ -60,14 +65,16 @@ class Seeded:
         which: Int[Array, " pairs"],
         table: Float[Array, " table"] | None,
     ) -> Array:
-        """function(member) for both members of some pairs, side by side: (2 * pairs, ...)."""
+        """function(member) for members 2k and 2k + 1, side by side, of some k: (2 * k's, ...)."""
+        numbers, signs = pairs.place(self, pairs.members(which))
+        if not self.antithetic:
+            return jax.vmap(lambda n, s: self.one(function, self.draw(n, table), s))(numbers, signs)
 
-        def both(pair):  # the noise is drawn once for both
-            drawn = self.draw(pair, table)
-            signs = pairs.signs(pairs.members(pair[None]))
+        def both(number, signs):  # the noise is drawn once for both
+            drawn = self.draw(number, table)
             return jax.vmap(lambda sign: self.one(function, drawn, sign))(signs)
 
-        found = jax.vmap(both)(which)
+        found = jax.vmap(both)(numbers[::2], signs.reshape(-1, 2))
         return found.reshape(-1, *found.shape[2:])
 
     def one(
@@ -77,24 +84,28 @@ class Seeded:
         return apply(function, self.weights(drawn, sign))
 
     def contract(self, weights: Float[Array, " pop"]) -> Params:
-        """sum_i weights[i] sign_i noise_i in fp32: leaves of the center's shapes.
+        """sum_i weights[i] sign_i noise_i in fp32: leaves of the center's shapes."""
+        return self.combine(pairs.factors(self, weights))
 
-        Over the axis "pop" of a mesh each device sums its own members, and keeps its part of the
-        total where an axis of the leaf divides.
+    def combine(self, factors: Float[Array, " noises"]) -> Params:
+        """sum_k factors[k] noise_k in fp32.
+
+        Over the axis "pop" of a mesh each device sums its own part, and keeps its part of the total
+        where an axis of the leaf divides.
         """
-        return mesh.total(_sum, pairs.factors(weights), self)
+        return mesh.total(_sum, factors, self)
 
 
 def _sum(
-    which: Int[Array, " pairs"], factors: Float[Array, " pairs"], population: Seeded
+    which: Int[Array, " noises"], factors: Float[Array, " noises"], population: Seeded
 ) -> Params:
-    """The noise of some pairs times their factors, one pair at a time."""
+    """Some noises times their factors, one at a time."""
     table = population.table()
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), population.center)
 
     def add(total, item):
-        pair, factor = item
-        drawn = population.weights(population.draw(pair, table), jnp.ones((), factor.dtype))
+        number, factor = item
+        drawn = population.weights(population.draw(number, table), jnp.ones((), factor.dtype))
         lazy = jax.tree.leaves(drawn, is_leaf=lambda x: isinstance(x, Drawn))
         sums = [t + factor.astype(t.dtype) * x.perturbation() for t, x in zip(total, lazy)]
         return sums, None
