@@ -1,6 +1,6 @@
 """A center narrower than fp32 that small moves still move."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def add(
     return jax.tree.unflatten(jax.tree.structure(center), new), kept
 
 
-def round_at_random(key: Key, x: Float[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
+def round_at_random(key: Key, x: Float[Array, "..."], dtype: Any) -> Float[Array, "..."]:
     """x in a narrower dtype: one of its two neighbours there, with x as the mean.
 
     Reference: Gupta et al. (2015), "Deep learning with limited numerical precision",
