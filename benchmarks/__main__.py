@@ -9,7 +9,9 @@ NAMES = {
     "tuning": "validation perplexity of every algorithm at the same number of forward tokens",
     "chunks": "seconds per member against members side by side",
     "decoder": "forward tokens per second beside torch, and forms of attention",
+    "memory": "host memory of a generation over all weights, beside evosax",
     "loading": "seconds and host memory of loading a checkpoint",
+    "report": "the tables and the plot of the tuning benchmark, from its results",
 }
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 import jaxgfo
 from jaxgfo import embedded
 
-from . import records
+from . import records, resident
 from .decoder import LLAMA
 
 CASES = [("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32")]
@@ -62,20 +62,15 @@ def main(quick: bool, json: str | None) -> None:
 def measure(source: str, dtype: str) -> dict[str, Any]:
     """Load once, in this process."""
     jaxgfo.load_model(embedded.MODEL)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _status("VmRSS")
+    resident.begin_anew()
+    before = resident.now()
     begun = time.perf_counter()
     model = jaxgfo.load_model(source, dtype=dtype)
     jax.block_until_ready(model.params)
     seconds = time.perf_counter() - begun
     size = sum(x.nbytes for x in jax.tree.leaves(model.params))
-    peak = _status("VmHWM") - before
+    peak = resident.peak() - before
     return {"seconds": seconds, "bytes": size, "peak_bytes": peak, "peak_ratio": peak / size}
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
 if __name__ == "__main__":

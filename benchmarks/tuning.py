@@ -1,8 +1,8 @@
-"""Validation perplexity of the embedded model: every algorithm, random search, and Adam.
+"""Validation perplexity of the embedded model against forward tokens: every algorithm, and Adam.
 
 All see the same training sequences the same number of times: an evaluation is one forward pass, a
 step of Adam one forward and one backward pass. Each is judged by its best candidate on the training
-text, scored on the held-out text.
+text, scored on the held-out text, after a sixteenth, an eighth, ... and the whole of the budget.
 """
 
 import argparse
@@ -24,54 +24,97 @@ from jaxgfo.tune import held_out_perplexity
 from . import records
 
 OPTIONS = Options()
-LEARNING_RATE = 0.01
+SHARES = (16, 8, 4, 2, 1)  # of the budget, at which the best candidate is scored
+ADAM = {"select:norms": 0.01, "full": 0.001}  # learning rates
+# Where the defaults are for few coordinates; all weights want smaller steps.
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "full": {
+        "openes": {"scale": 0.005, "learning_rate": 0.002},
+        "lowrank-es": {"scale": 0.005, "learning_rate": 0.002},
+        "spsa": {"rank": 1, "scale": 0.002, "learning_rate": 0.0005},
+    }
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     every = [*REGISTRY, "adam"]
-    parser.add_argument("--algorithms", nargs="+", default=every, choices=every, metavar="NAME")
+    parser.add_argument("--algorithms", nargs="+", default=None, choices=every, metavar="NAME")
+    parser.add_argument("--space", default=OPTIONS.space, help="as for `jaxgfo tune`")
+    parser.add_argument("--seeds", type=int, default=3)
 
 
-def main(quick: bool, json: str | None, algorithms: list[str]) -> None:
-    """Three seeds with the command line's defaults, or one seed and an eighth of the budget."""
+def main(
+    quick: bool, json: str | None, algorithms: list[str] | None, space: str, seeds: int
+) -> None:
+    """The command line's defaults; `--quick`: one seed and an eighth of the budget."""
     model = OPTIONS.load_model()
     train, held_out = OPTIONS.texts(model)
-    space, objective = parse(OPTIONS.space, model.params, jax.random.key(0)), MeanNLL(model)
+    names = algorithms or [n for n in (*REGISTRY, "adam") if _moves(n, space, model)]
+    searched, objective = parse(space, model.params, jax.random.key(0)), MeanNLL(model)
     score = functools.partial(held_out_perplexity, model, batch=held_out)
     budget = EVALUATIONS // 8 if quick else EVALUATIONS
     before, results, console = score(model.params), [], Console()
-    for name in algorithms:
-        for seed in range(1 if quick else 3):
-            key = jax.random.key(seed)
-            if name == "adam":
-                params, nats = _adam(space, objective, train, budget)
-            else:
-                found = run(
-                    REGISTRY[name](), space, objective, train, key=key, num_evaluations=budget
-                )
-                params, nats = found.params, found.best_fitness
+    for name in names:
+        for seed in range(1 if quick or name == "adam" else seeds):  # Adam draws nothing
+            following = _adam if name == "adam" else functools.partial(_search, name, seed)
+            curve, lowest = [], float("inf")
+            for spent, params, nats in following(space, searched, objective, train, budget):
+                curve.append([spent * train.tokens.size, score(params)])
+                lowest = nats
             results.append(
                 records.record(
                     "tuning",
                     algorithm=name,
-                    space=OPTIONS.space,
+                    settings=SETTINGS.get(space, {}).get(name, {}),
+                    space=space,
                     seed=seed,
                     forward_tokens=budget * train.tokens.size,
                     perplexity_before=before,
-                    perplexity_after=score(params),
-                    train_after=float(jnp.exp(nats)),
+                    perplexity_after=curve[-1][1],
+                    train_after=float(jnp.exp(lowest)),
+                    curve=[[0, before], *curve],
                 )
             )
+            records.append(json, results[-1:])
             console.print(f"{name} {seed}: {results[-1]['perplexity_after']:.4f}", highlight=False)
-            if name == "adam":
-                break  # it draws nothing
-    records.append(json, results)
     console.print(_table(results, before))
 
 
-def _adam(space: Any, objective: Any, batch: Any, steps: int) -> tuple[Any, float]:
-    adam = optax.adam(LEARNING_RATE)
+def _moves(name: str, spec: str, model: Any) -> bool:
+    """Whether an algorithm can move this space's candidates, and has settings for all weights."""
+    if spec == "full":
+        return name in (*SETTINGS["full"], "adam")
+    if name == "adam":
+        return True
+    start = parse(spec, model.params, jax.random.key(0)).start()
+    try:
+        jax.eval_shape(REGISTRY[name]().init, jax.random.key(0), start)
+    except ValueError:
+        return False
+    return True
+
+
+def _search(name: str, seed: int, spec: str, space: Any, objective: Any, batch: Any, budget: int):
+    """After each share of the budget: evaluations, the best parameters, their fitness."""
+    search, found = REGISTRY[name](**SETTINGS.get(spec, {}).get(name, {})), None
+    for share in SHARES:
+        if budget // share < search.pop_size:
+            continue
+        found = run(
+            search,
+            space,
+            objective,
+            batch,
+            key=jax.random.key(seed),
+            num_evaluations=budget // share,
+            resume=found,
+        )
+        yield budget // share, found.params, found.best_fitness
+
+
+def _adam(spec: str, space: Any, objective: Any, batch: Any, steps: int):
+    adam = optax.adam(ADAM.get(spec, 0.001))
 
     @jax.jit
     def step(z, state, space, batch):
@@ -82,12 +125,13 @@ def _adam(space: Any, objective: Any, batch: Any, steps: int) -> tuple[Any, floa
 
     z, lowest = space.start(), float("inf")
     best, state = z, adam.init(z)
-    for _ in range(steps):
+    for number in range(1, steps + 1):
         after, state, value = step(z, state, space, batch)
         if value < lowest:
             best, lowest = z, float(value)
         z = after
-    return space.decode(best), lowest
+        if number in [steps // share for share in SHARES]:
+            yield number, space.decode(best), lowest
 
 
 def _table(results: list[dict[str, Any]], before: float) -> Table:

@@ -144,11 +144,15 @@ def tell(
     state: State,
     population: Population,
     fitness: Num[Array, " pop"] | np.ndarray | list,
+    *,
+    donate_population: bool = False,
 ) -> tuple[State, Info]:
     """The state after learning the fitness (pop,) of `population`, and what a person wants to see.
 
     Fitness is minimised; NaN counts as +inf, a failed evaluation. The old state is donated: its
-    buffers are reused, so keep only the returned one. The population stays usable.
+    buffers are reused, so keep only the returned one. The population stays usable, unless it is
+    donated as well: then arrays that it shares with the state, such as the center that members are
+    drawn around, are not copied, and it must not be used again.
 
     Raises:
         ValueError: fitness not of `pop_size` members, or a population unlike the one ask returned.
@@ -156,8 +160,8 @@ def tell(
     shape, size = np.shape(fitness), algorithm.pop_size
     if shape != (size,):
         raise ValueError(f"fitness has shape {shape}, but pop_size is {size}")
-    lent, kept = parted(state, population)
-    return telling(_strong(algorithm), key, lent, kept, population, jnp.asarray(fitness))
+    lent, kept = parted(state, population, donate_population)
+    return telling(_strong(algorithm), key, lent, kept, jnp.asarray(fitness))
 
 
 def no_nan(fitness: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -190,34 +194,39 @@ def asking(algorithm: Any, key: Key, state: Any) -> Any:
     return jax.tree.map(lambda x: _Given(place[id(x)]) if id(x) in place else x, asked)
 
 
-def handed_on(asked: Any, state: Any) -> tuple[Population, Any]:
-    """Population and next state, with the leaves of the state where `asking` names them."""
+def handed_on(values: Any, state: Any) -> Any:
+    """Values, such as what `asking` gives, with the leaves of the state where they are named."""
     given = jax.tree.leaves(state)
     return jax.tree.map(
         lambda x: given[x.index] if isinstance(x, _Given) else x,
-        asked,
+        values,
         is_leaf=lambda x: isinstance(x, _Given),
     )
 
 
-def parted(state: Any, population: Population) -> tuple[Any, Any]:
-    """The state's leaves that `tell` may reuse, and those that it may not; None elsewhere.
+def parted(state: Any, population: Population, donate_population: bool) -> tuple[Any, Any]:
+    """State and population in two parts: what `tell` may reuse, and the rest; None elsewhere.
 
-    An array that is in state and population, or twice in the state, cannot be given away.
+    An array that is in both, or twice in the state, can be given away once: where the population
+    is donated, the rest names it in the population's place.
     """
-    uses = collections.Counter(map(id, jax.tree.leaves((state, population))))
-    lent = jax.tree.map(lambda x: x if uses[id(x)] == 1 else None, state)
-    return lent, jax.tree.map(lambda x: x if uses[id(x)] > 1 else None, state)
+    leaves = jax.tree.leaves(state)
+    uses, place = collections.Counter(map(id, leaves)), {id(x): i for i, x in enumerate(leaves)}
+    shared = {id(x) for x in jax.tree.leaves(population)} & {*place}
+    held = {x for x in place if uses[x] > 1} | (set() if donate_population else shared)
+    lent = jax.tree.map(lambda x: None if id(x) in held else x, state)
+    kept = jax.tree.map(lambda x: x if id(x) in held else None, state)
+    seen = {x: _Given(place[x]) for x in shared - held}
+    return lent, (kept, jax.tree.map(lambda x: seen.get(id(x), x), population))
 
 
 @functools.partial(jax.jit, donate_argnames="lent")
-def telling(
-    algorithm: Any, key: Key, lent: Any, kept: Any, population: Population, fitness: Array
-) -> tuple[Any, Any]:
-    """What `tell` compiles, of a state in two parts; see `parted`."""
+def telling(algorithm: Any, key: Key, lent: Any, kept: Any, fitness: Array) -> tuple[Any, Any]:
+    """What `tell` compiles, of state and population in two parts; see `parted`."""
     state = jax.tree.map(
-        lambda a, b: b if a is None else a, lent, kept, is_leaf=lambda x: x is None
+        lambda a, b: b if a is None else a, lent, kept[0], is_leaf=lambda x: x is None
     )
+    population = handed_on(kept[1], state)
     _check_population(population, jax.eval_shape(algorithm.ask, key, state)[0])
     return _strongly_typed(algorithm.tell(key, state, population, no_nan(fitness)))
 

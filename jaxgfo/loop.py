@@ -156,7 +156,9 @@ def _run(algorithm, space, batch, key, *, objective, budget, chunk_size, on_gene
             population, state = core.ask(algorithm, ask_key, state)
             fitness = evaluate(objective, space, population, batch, chunk_size=chunk_size)
             best, best_fitness = _keep_best(best, best_fitness, population, fitness)
-            state, info = core.tell(algorithm, tell_key, state, population, fitness)
+            state, info = core.tell(
+                algorithm, tell_key, state, population, fitness, donate_population=True
+            )
             values = np.asarray(jax.block_until_ready(fitness))
             finite = values[np.isfinite(values)]
             history.append(

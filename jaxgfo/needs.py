@@ -88,17 +88,19 @@ class Sizes:
     def _needs(self, pop_size: int) -> Needs:
         state, asking = self._begun(pop_size)
         population, after = core.handed_on(_shapes(asking, self.key, state), state)
-        # Until the new population is there, `run` has the one before.
-        asked = self.fixed + num_bytes(state) + num_bytes(population)
+        # Until the new population is there, `run` has of the one before what it did not donate.
+        given = {id(x) for x in jax.tree.leaves(after)}
+        before = [x for x in jax.tree.leaves(population) if id(x) not in given]
+        asked = self.fixed + num_bytes(state) + num_bytes(before)
         asked += cost(jax.jit(asking).lower(self.key, state).compile())
         fitness = _placed(jax.ShapeDtypeStruct((pop_size,), jnp.result_type(float)))
-        lent, kept = core.parted(after, population)
+        lent, kept = core.parted(after, population, True)
         algorithm = self.sized(pop_size)
 
-        def tell(lent, kept, key, population, fitness):
-            return core.telling(algorithm, key, lent, kept, population, fitness)
+        def tell(lent, kept, key, fitness):
+            return core.telling(algorithm, key, lent, kept, fitness)
 
-        told = jax.jit(tell, donate_argnums=0).lower(lent, kept, self.key, population, fitness)
+        told = jax.jit(tell, donate_argnums=0).lower(lent, kept, self.key, fitness)
         beside = self.fixed + num_bytes((after, population))
         scored = beside + num_bytes(fitness)
         others = max(asked, scored + num_bytes(self.start), scored + cost(told.compile()))
