@@ -13,10 +13,11 @@ import jax
 
 from . import embedded, planning, processes
 from . import mesh as meshes
+from .budget import check_budget
 from .core import Algorithm
 from .io import huggingface, text
 from .io.folder import check_vacant
-from .loop import Generation, Result, check_budget, run
+from .loop import Generation, Result, run
 from .models.model import Model
 from .objectives import Batch, MeanNLL, perplexity
 from .objectives.perplexity import sums

@@ -37,7 +37,13 @@ PARTS = {  # a part of the package -> the parts it may know
     "generation": CORE,
     "evaluation": CORE
     | {"flops", "low_rank", "memory", "mesh", "processes", "population", "spaces"},
-    "loop": CORE | {"clock", "evaluation", "mesh", "population", "processes", "spaces"},
+    "optional": CORE,
+    "batches": CORE | {"mesh"},
+    "best": CORE | {"evaluation", "population"},
+    "budget": set(),
+    "loop": CORE
+    | {"batches", "best", "budget", "clock", "evaluation", "mesh", "optional", "population"}
+    | {"processes", "spaces"},
     "needs": CORE | {"evaluation", "spaces"},
     "planning": CORE | {"evaluation", "flops", "memory", "needs", "processes", "spaces"},
     "io": CORE | {"models", "objectives", "loop"},
