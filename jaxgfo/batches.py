@@ -1,7 +1,6 @@
 """What candidates are scored on: the same data in every generation, or other data in each."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -77,11 +76,11 @@ class Source:
         """
         if not self.changes:
             return self._given
-        batch = self._given(generation)
+        batch = at(self._given, generation)
         shapes = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), batch
         )
-        self._shapes = self._shapes or shapes
+        self._shapes = shapes if self._shapes is None else self._shapes
         if shapes != self._shapes:
             raise ValueError(
                 f"the batch of generation {generation} is {shapes}, but an earlier one was "
@@ -90,11 +89,9 @@ class Source:
         return meshes.place(batch)
 
     def final(self, given: Any, generations: int) -> Any:
-        """What finalists are scored on: as given, or all rows, or the batch of the last generation."""
-        if given is not None:
-            return meshes.place(given)
-        whole = getattr(self._given, "whole", None)
-        return self(max(generations - 1, 0)) if whole is None else meshes.place(whole)
+        """What finalists are scored on after so many generations; see `final`."""
+        last = max(generations - 1, 0)
+        return meshes.place(final(self._given, given, last))
 
 
 def varies(batch: Any) -> bool:
@@ -102,9 +99,17 @@ def varies(batch: Any) -> bool:
     return callable(batch) and jax.tree_util.treedef_is_leaf(jax.tree.structure(batch))
 
 
-def example(batch: Any | Callable[[int], Any]) -> Any:
-    """A batch with the shapes of all of them."""
-    return batch(0) if varies(batch) else batch
+def at(batch: Any, generation: int) -> Any:
+    """The batch of a generation."""
+    return batch(generation) if varies(batch) else batch
+
+
+def final(batch: Any, given: Any, last: int) -> Any:
+    """What finalists are scored on: as given, or all rows, or the batch of the last generation."""
+    if given is not None:
+        return given
+    whole = getattr(batch, "whole", None) if varies(batch) else None
+    return at(batch, last) if whole is None else whole
 
 
 def _count(batch: Any) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import tree
-from .core import Algorithm, Fitness, Params, Population, strong
+from .core import Fitness, Params, Population
 from .evaluation import Objective, compiled, evaluate
 from .population import LowRank, Seeded, member, repeat
 
@@ -44,24 +44,25 @@ def begin(start: Params, num: int) -> Finalists:
 
 def keep(
     finalists: Finalists,
-    algorithm: Algorithm[Any, Any],
-    state: Any,
     population: Population,
     fitness: Fitness,
+    *,
+    center: Params | None = None,
     memory: Population | None = None,
     memory_fitness: Fitness | None = None,
 ) -> Finalists:
     """After one more population, of which one member at most is kept; the old ones are donated.
 
-    Where the search stands is the algorithm's `center` (see `optional`), or that of a population
-    that is a center and a key; or else the best of population and memory.
+    Where the search stands is the center, also that of a population that is a center and a key; or
+    else the best of population and memory.
 
     Args:
-        state: as `ask` returned it.
+        center: that the population was drawn around; None: not known.
         memory: what `remembered` returned, with its fitness in this generation; None: nothing.
     """
-    remembered = (memory, memory_fitness)
-    return _keep(finalists, strong(algorithm), state, population, fitness, remembered)
+    if center is None and isinstance(population, Seeded | LowRank):
+        center = population.center
+    return _keep(finalists, population, fitness, center, memory, memory_fitness)
 
 
 def prepare(finalists: Finalists, objective: Objective, space: Any, batch: Any) -> None:
@@ -86,7 +87,7 @@ def _begin(start, num):
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _keep(finalists, algorithm, state, population, fitness, remembered):
+def _keep(finalists, population, fitness, center, memory, memory_fitness):
     index, worst = jnp.argmin(fitness), jnp.argmax(finalists.fitness)
 
     def put(rows, row, candidate):
@@ -98,20 +99,12 @@ def _keep(finalists, algorithm, state, population, fitness, remembered):
 
     better = fitness[index] < finalists.fitness[worst]
     finalists = jax.lax.cond(better, replace, lambda old: old, finalists)
-    stands = _standing(algorithm, state, population, fitness, *remembered)
-    return finalists._replace(rows=put(finalists.rows, 1, stands))
-
-
-def _standing(algorithm, state, population, fitness, memory, memory_fitness):
-    if hasattr(algorithm, "center"):
-        return algorithm.center(state)
-    if isinstance(population, Seeded | LowRank):
-        return population.center
-    stands, lowest = _lowest(population, fitness)
-    if memory is None:
-        return stands
-    remembered, lowest_remembered = _lowest(memory, memory_fitness)
-    return tree.where(lowest_remembered < lowest, remembered, stands)
+    if center is None:
+        center, lowest = _lowest(population, fitness)
+        if memory is not None:
+            remembered, value = _lowest(memory, memory_fitness)
+            center = tree.where(value < lowest, remembered, center)
+    return finalists._replace(rows=put(finalists.rows, 1, center))
 
 
 @jax.jit

@@ -188,7 +188,6 @@ def _run(
     if history:
         before -= history[-1].seconds
     compiled_before = history[-1].compile_seconds if history else 0.0
-    start = meshes.place(jax.tree.map(jnp.asarray, base.start(space)))
     choosing = source.changes or final_batch is not None
     reevaluate = source.changes if reevaluate is None else reevaluate
     if resume:
@@ -198,10 +197,12 @@ def _run(
         state, best, kept = _copy(meshes.place(earlier))
         best_fitness = meshes.place(jnp.asarray(resume.best_fitness))
     else:
-        state, best = core.init(algorithm, _fold(key, 2**31 - 1), start), start
+        best = _start(space)
+        state = core.init(algorithm, _fold(key, 2**31 - 1), best)
         best_fitness = meshes.place(jnp.asarray(jnp.inf))
-        kept = bests.begin(start, finalists) if choosing else None
-    if choosing:
+        kept = bests.begin(best, finalists) if choosing else None
+    if kept is not None:
+        best = None  # one of the finalists, at the end
         bests.prepare(kept, objective, space, source.final(final_batch, 0))
     remembers = optional.num_remembered(algorithm, state) if reevaluate else 0
 
@@ -231,9 +232,10 @@ def _run(
                 state = optional.reassess(algorithm, state, memory_fitness)
             population, state = core.ask(algorithm, ask_key, state)
             fitness = score(population)
-            if choosing:
-                rated = population, fitness, memory, memory_fitness
-                kept = bests.keep(kept, algorithm, state, *rated)
+            if kept is not None:
+                center = optional.center(algorithm, state)
+                where = {"center": center, "memory": memory, "memory_fitness": memory_fitness}
+                kept = bests.keep(kept, population, fitness, **where)
             else:
                 best, best_fitness = bests.lower(best, best_fitness, population, fitness)
             state, info = core.tell(algorithm, tell_key, state, population, fitness)
@@ -257,10 +259,10 @@ def _run(
             if history[-1].info.get("stopped"):
                 # Keys are counted from the other end than those of generations.
                 anew_key = _fold(key, 2**31 - 2 - number)
-                if anew := optional.restart(algorithm, anew_key, state, start):
+                if anew := optional.restart(algorithm, anew_key, state, _start(space)):
                     (algorithm, state), begun = anew, len(history)
                     remembers = optional.num_remembered(algorithm, state) if reevaluate else 0
-        if choosing:
+        if kept is not None:
             final = source.final(final_batch, len(history))
             best, best_fitness = bests.choose(kept, objective, space, final)
     return Result(
@@ -273,8 +275,12 @@ def _run(
         begun=begun,
         stopped=why,
         finalists=kept,
-        final_evaluations=size(kept.rows) if choosing else 0,
+        final_evaluations=0 if kept is None else size(kept.rows),
     )
+
+
+def _start(space: Any) -> Params:
+    return meshes.place(jax.tree.map(jnp.asarray, base.start(space)))
 
 
 def _check_resumed(resume: Result, choosing: bool) -> None:

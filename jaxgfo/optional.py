@@ -1,8 +1,8 @@
 """What an algorithm may offer beside init, ask and tell, and `run` makes use of where it is there.
 
 `remembered(state) -> Population` and `reassess(state, fitness) -> state`: of an algorithm that
-stores candidates with their fitness, like parents or chains. The candidates are dense rows; reassess
-replaces all that is stored of their fitness, and what was derived from it.
+stores candidates with their fitness, like parents or chains. The candidates are dense rows;
+reassess replaces all that is stored of their fitness, and what was derived from it.
 
 `center(state) -> Params`: of an algorithm that samples around a candidate.
 
@@ -62,6 +62,13 @@ def num_remembered(algorithm: Algorithm[State, Any], state: State) -> int:
     return jax.tree.leaves(rows)[0].shape[0]
 
 
+def center(algorithm: Algorithm[State, Any], state: State) -> Params | None:
+    """The candidate that the algorithm samples around, if it knows one."""
+    if not hasattr(algorithm, "center"):
+        return None
+    return handed_on(_center(strong(algorithm), state), state)
+
+
 def restart(
     algorithm: Algorithm[Any, Any], key: Key, state: Any, start: Params
 ) -> tuple[Algorithm[Any, Any], Any] | None:
@@ -78,6 +85,11 @@ def restart(
 @jax.jit
 def _remembered(algorithm, state):
     return named(algorithm.remembered(state), state)
+
+
+@jax.jit
+def _center(algorithm, state):
+    return named(algorithm.center(state), state)
 
 
 @jax.jit

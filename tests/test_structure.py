@@ -44,11 +44,14 @@ PARTS = {  # a part of the package -> the parts it may know
     "loop": CORE
     | {"batches", "best", "budget", "clock", "evaluation", "mesh", "optional", "population"}
     | {"processes", "spaces"},
-    "needs": CORE | {"evaluation", "spaces"},
-    "planning": CORE | {"evaluation", "flops", "memory", "needs", "processes", "spaces"},
+    "needs": CORE | {"best", "evaluation", "spaces"},
+    "planning": CORE
+    | {"batches", "best", "optional"}
+    | {"evaluation", "flops", "memory", "needs", "processes", "spaces"},
     "io": CORE | {"models", "objectives", "loop"},
-    "options": CORE | {"embedded", "io", "mesh", "models", "objectives", "processes"},
+    "options": CORE | {"batches", "embedded", "io", "mesh", "models", "objectives", "processes"},
     "tune": CORE
+    | {"batches", "budget", "optional"}
     | {"embedded", "io", "loop", "mesh", "models", "objectives", "options", "planning", "processes"}
     | {"spaces"},
     "cli": CORE | {"describe", "algorithms", "bounds", "planning", "tune", "io"},
