@@ -49,7 +49,7 @@ def keep(
     *,
     center: Params | None = None,
     memory: Population | None = None,
-    memory_fitness: Fitness | None = None,
+    memory_fitness: Float[Array, " rows"] | None = None,
 ) -> Finalists:
     """After one more population, of which one member at most is kept; the old ones are donated.
 

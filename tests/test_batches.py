@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import assert_equal, build, copy, generation
+from problems import assert_equal, build, copy
 from test_loop import same
 
 import jaxgfo
@@ -30,6 +30,11 @@ def shifted(params, batch):
 def luck(generation, scale=1.0):
     """Noise of a generation, N(0, scale): a function of its number."""
     return jnp.float32(scale * np.random.default_rng(generation).standard_normal())
+
+
+def built(name):
+    """Chains that only descend, and a genetic algorithm that keeps all but one of its parents."""
+    return build(name, **{"ga": {"elites": 7}, "sa": {"temperature": 0.0}}.get(name, {}))
 
 
 def search(algorithm, num=4, objective=shifted, batch=luck, space=START, **options):
@@ -99,7 +104,7 @@ def test_a_batch_of_another_shape_is_refused():
 
 @every_remembering
 def test_what_is_remembered_is_scored_on_every_batch(name, caplog):
-    algorithm = build(name)
+    algorithm = built(name)
     result = search(algorithm, 5)
     state, history = result.state, result.history
     memory = optional.remembered(algorithm, state)
@@ -122,35 +127,18 @@ def test_what_is_remembered_is_scored_on_every_batch(name, caplog):
 
 def test_members_out_of_use_stay_out_of_use():
     algorithm = build("shade", pop_size=9, final_pop_size=4.0, max_evaluations=20.0)
-    state = jaxgfo.init(algorithm, KEY, START)
-    for key in jax.random.split(KEY, 3):
-        state, *_ = generation(algorithm, key, state)
-    assert state.active == 4
-    after = optional.reassess(algorithm, state, jnp.arange(9.0))
+    state = jax.eval_shape(algorithm.init, KEY, START)
+    state = state._replace(active=jnp.int32(4), evaluations=jnp.int32(30))
+    after = algorithm.reassess(state, jnp.arange(9.0))
     np.testing.assert_array_equal(after.fitness, [0, 1, 2, 3, *[np.inf] * 5])
-    assert after.evaluations == state.evaluations + 4
+    assert after.evaluations == 34
 
 
-@every_remembering
-def test_what_is_remembered_was_scored_on_the_last_batch(name):
-    algorithm = build(name)
-    result = search(algorithm, 5)
-    memory = optional.remembered(algorithm, result.state)
-    fitness = jaxgfo.evaluate(shifted, START, memory, luck(4))
-    np.testing.assert_allclose(result.state.fitness, fitness, rtol=1e-5)
-    assert [g.evaluations for g in result.history] == [8, 24, 40, 56, 72]
-    seconds = [g.compile_seconds for g in result.history]
-    assert seconds[1] == seconds[4]
-
-
-@pytest.mark.parametrize(
-    ("name", "fields"),
-    [("de", {}), ("ga", {"elites": 7}), ("pso", {}), ("sa", {"temperature": 0.0})],
-)
-def test_a_lucky_old_value_does_not_stop_the_search(name, fields):
+@pytest.mark.parametrize("name", ["de", "ga", "pso", "sa"])
+def test_a_lucky_old_value_does_not_stop_the_search(name):
     # Noise of sd 1 that all members of a generation share; the start is 6 * 0.25**2 = 0.375 away.
     # Among 60 such draws the lowest is below all that follow, but for the first few generations.
-    algorithm, away = build(name, **fields), {}
+    algorithm, away = built(name), {}
     for reevaluate in (None, False):
         found = search(algorithm, 60, reevaluate=reevaluate)
         memory = optional.remembered(algorithm, found.state)
@@ -196,17 +184,10 @@ def on(batch, candidates):
     return np.mean(np.sum((x[:, None] - rows) ** 2, axis=2), axis=1)
 
 
-@pytest.mark.parametrize("name", ["de", "openes", "lowrank-es", "random"])
+@pytest.mark.parametrize("name", ["de", "openes", "random"])
 def test_finalists_are_scored_again_and_the_best_there_wins(name):
-    seen = []
-
-    def spied(params, batch):
-        return distance(params, batch)
-
     algorithm, batches = build(name), minibatches(DATA, 2, KEY)
-    for num in range(1, 7):
-        seen.append(search(algorithm, num, spied, batches, finalists=3))
-    result = seen[-1]
+    before, result = (search(algorithm, n, distance, batches, finalists=3) for n in (5, 6))
     rows = result.finalists.rows
     assert rows.shape == (5, 6)
     assert_equal(rows[0], START)
@@ -224,8 +205,8 @@ def test_finalists_are_scored_again_and_the_best_there_wins(name):
         assert on(batches(index), row[None])[0] == pytest.approx(float(value), rel=1e-5)
     # Where the search stands.
     batch = batches(5)
-    if name in ("openes", "lowrank-es"):
-        assert_equal(rows[1], seen[-2].state.center)
+    if name == "openes":
+        assert_equal(rows[1], before.state.center)
     elif name == "de":
         assert on(batch, rows[1:2])[0] == pytest.approx(float(result.state.fitness.min()), rel=1e-5)
     else:
@@ -273,12 +254,12 @@ def test_no_finalist_is_better_than_the_start_where_all_fail():
     assert_equal(result.best, START)
     assert result.best_fitness == math.inf
     result = search(build("de"), 3, distance, lambda g: DATA[:2], space=DATA[:2].mean(axis=0))
-    assert_equal(result.best, DATA[:2].mean(axis=0))
+    assert_equal(result.best, DATA[:2].mean(axis=0))  # the optimum
 
 
-@pytest.mark.parametrize("name", ["de", "pso", "openes"])
+@pytest.mark.parametrize("name", ["de", "openes"])
 def test_a_resumed_run_is_the_run_that_was_never_interrupted(name):
-    algorithm, batches = build(name), minibatches(DATA, 5, KEY)
+    algorithm, batches = build(name), minibatches(DATA, 2, KEY)
     whole, part = (search(algorithm, n, distance, batches) for n in (6, 3))
     before = copy((part.best, part.state, part.finalists))
     again = search(algorithm, 6, distance, batches, resume=part)
@@ -310,19 +291,19 @@ def test_finalists_that_do_not_fit_are_told_before_the_search(monkeypatch):
 
 
 def test_the_plan_counts_finalists_and_their_batch():
-    params, rows = jnp.zeros((64, 64)), jnp.ones((10**5, 1))
+    params, rows = jnp.zeros((64, 64)), jnp.ones((10**6, 1))
 
     def objective(params, batch):
-        return jnp.sum(params) + jnp.sum(batch)
+        return jnp.sum(params @ params) + jnp.sum(batch)
 
     def planned(batch, **options):
         return jaxgfo.plan(build("de"), params, objective, batch, available=2**40, **options)
 
-    fixed, few = planned(rows[:3]), planned(minibatches(rows, 3, KEY))
-    many = planned(rows[:3], final_batch=rows, finalists=20, reevaluate=True)
-    assert few.peak_bytes >= fixed.peak_bytes + rows.nbytes - rows[:3].nbytes
-    # Up to four members more side by side, where there are more of them.
-    assert 16 <= (many.peak_bytes - few.peak_bytes) / params.nbytes <= 20
+    fixed, few = planned(rows[:3]), planned(lambda g: rows[:3])
+    many = planned(minibatches(rows, 3, KEY), finalists=20)
+    assert few.peak_bytes == fixed.peak_bytes + 5 * params.nbytes + 4 * 4  # and their fitness
+    # While finalists are scored: they, state and population, and all rows.
+    assert many.peak_bytes >= rows.nbytes + (22 + 8 + 8) * params.nbytes
     # What is scored again costs as much as what is new.
     assert few.flops == many.flops == 2 * fixed.flops > 0
 
@@ -331,7 +312,8 @@ def test_the_plan_counts_finalists_and_their_batch():
 
 
 class DoublingState(NamedTuple):
-    center: Any
+    best: Any  # (1, ...)
+    fitness: Any  # (1,)
     step: Any
 
 
@@ -341,25 +323,33 @@ class DoublingInfo(NamedTuple):
 
 @core.algorithm
 class Doubling:
-    """Samples around a center in double precision of thought, and stops every third generation."""
+    """Samples around the best member, remembers it, and stops every third generation."""
 
     scale: Any = 0.1
     last: int = static(8)
     pop_size: int = static(2)
 
     def init(self, key, start):
-        return DoublingState(start, jnp.zeros((), jnp.int32))
+        return DoublingState(start[None], jnp.full(1, jnp.inf), jnp.zeros((), jnp.int32))
 
     def ask(self, key, state):
-        noise = self.scale * jax.random.normal(key, (self.pop_size, *state.center.shape))
-        return state.center + noise.at[0].set(0), state
+        noise = self.scale * jax.random.normal(key, (self.pop_size, *state.best.shape[1:]))
+        return state.best + noise.at[0].set(0), state
 
     def tell(self, key, state, population, fitness):
+        best = jnp.argmin(fitness)
         stopped = (state.step == 2).astype(jnp.float32)
-        return DoublingState(population[jnp.argmin(fitness)], state.step + 1), DoublingInfo(stopped)
+        state = DoublingState(population[best][None], fitness[best][None], state.step + 1)
+        return state, DoublingInfo(stopped)
+
+    def remembered(self, state):
+        return state.best
+
+    def reassess(self, state, fitness):
+        return state._replace(fitness=fitness)
 
     def center(self, state):
-        return 2 * state.center
+        return 2 * state.best[0]
 
     def restart(self, key, state, start):
         if self.pop_size == self.last:
@@ -369,37 +359,34 @@ class Doubling:
 
 
 def test_a_search_that_stops_goes_on_with_what_restart_returns():
-    seen = []
-    batch = jnp.float32(0)
-    result = search(Doubling(), 11, batch=batch, on_generation=seen.append)
+    seen, zero = [], jnp.float32(0)
+    result = search(Doubling(), 11, batch=zero, on_generation=seen.append)
     assert [g.evaluations for g in seen] == [2, 4, 6, 10, 14, 18, 26, 34, 42, 50, 58]
     assert [g.info["stopped"] for g in seen] == [0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0]
     assert (result.algorithm.pop_size, result.begun) == (8, 6)
     assert result.state.step == 5  # None: as before
     best = [g.best for g in seen]
     assert best == sorted(best, reverse=True)
-    limited = search(Doubling(), None, batch=batch, num_evaluations=13)
+    limited = search(Doubling(), None, batch=zero, num_evaluations=13)
     assert (limited.generations, limited.stopped) == (4, "evaluations")
     for at in (2, 3, 4, 8):  # 3: the restart itself is not done again
-        part = search(Doubling(), at, batch=batch)
-        same(search(Doubling(), 11, batch=batch, resume=part), result)
-    assert search(Doubling(last=2), 4, batch=batch).history[-1].evaluations == 8
-
-
-def test_where_the_search_stands_is_its_center():
-    parts = [search(Doubling(last=2), n, batch=lambda g: jnp.float32(g)) for n in (2, 3)]
-    assert_equal(parts[1].finalists.rows[1], 2 * parts[0].state.center)
+        part = search(Doubling(), at, batch=zero)
+        same(search(Doubling(), 11, batch=zero, resume=part), result)
+    key = jax.random.fold_in(KEY, 2**31 - 2 - 2)
+    again = search(Doubling(), 3, batch=zero)
+    assert_equal(again.state, Doubling().restart(key, None, START)[1])
 
 
 def test_what_is_restarted_remembers_nothing_yet():
-    @core.algorithm
-    class Again(jaxgfo.DifferentialEvolution):
-        def tell(self, key, state, population, fitness):
-            state, _ = super().tell(key, state, population, fitness)
-            return state, DoublingInfo((state.step == 2).astype(jnp.float32))
+    result = search(Doubling(), 8)
+    assert [g.evaluations for g in result.history] == [2, 5, 8, 12, 17, 22, 30, 39]
+    same(search(Doubling(), 8, resume=search(Doubling(), 3)), result)
+    # Seven more evaluations are not enough for eight members, and eight not where it remembers one.
+    for budget, generations in ((29, 6), (30, 7), (38, 7), (39, 8)):
+        limited = search(Doubling(), None, num_evaluations=budget)
+        assert (limited.generations, limited.stopped) == (generations, "evaluations")
 
-        def restart(self, key, state, start):
-            return self, core.init(self, key, start)
 
-    counts = [g.evaluations for g in search(Again(pop_size=4), 5).history]
-    assert counts == [4, 12, 16, 24, 28]
+def test_where_the_search_stands_is_its_center():
+    before, after = search(Doubling(), 1), search(Doubling(), 2)
+    assert_equal(after.finalists.rows[1], 2 * before.state.best[0])

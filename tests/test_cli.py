@@ -121,8 +121,6 @@ def test_rows_are_drawn_for_every_generation(work, capsys):
     assert (report["rows"], report["batch_rows"], report["unlearnt"]) == (6, 2, 0)
     assert report["forward_tokens"] == 20 * 2 * 16 + 6 * 6 * 16
     assert report["train_after"] <= report["train_before"]
-    kept = report_of(capsys, f"{line} --no-reevaluate")
-    assert (kept["generations"], kept["evaluations"], kept["final_evaluations"]) == (5, 20, 6)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +142,7 @@ def test_progress_knows_what_a_generation_costs(evaluations, each, seen, totals)
     assert line.endswith("0:00 left") == (seen[-1] + each > evaluations)
 
 
-def test_generations_that_taught_nothing_are_told(work, capsys, monkeypatch):
+def test_generations_that_taught_nothing_are_told():
     report = dict.fromkeys(REPORT, 1.0) | {"final_evaluations": 0, "unlearnt": 3}
     lines = [str(part) for part in log.summary(report)]
     assert lines[-1] == "3 generations taught nothing: all members failed or scored alike"
@@ -184,6 +182,7 @@ def test_a_hyperparameter_changes_the_search(work, capsys):
             "--init-scale None --bounds 0 2 --bounds-mode wrap",
             {"init_scale": None, "bounds": jaxgfo.Bounds(0.0, 2.0, "wrap")},
         ),
+        ("--batch-rows 2 --no-reevaluate", {}),
         ("", {}),
     ],
 )
@@ -191,12 +190,13 @@ def test_hyperparameters_and_bounds_are_options(capsys, monkeypatch, options, fi
     chosen = []
 
     def prepare(name, algorithm, options):
-        chosen.append((name, algorithm))
+        chosen.append((name, algorithm, options.reevaluate))
         raise ValueError("enough")
 
     monkeypatch.setattr(cli, "prepare", prepare)
     assert call(capsys, f"tune --algorithm de {options}")[0] == 2
-    assert chosen == [("de", jaxgfo.DifferentialEvolution(**fields))]
+    again = "--no-reevaluate" not in options
+    assert chosen == [("de", jaxgfo.DifferentialEvolution(**fields), again)]
 
 
 @pytest.mark.parametrize(
