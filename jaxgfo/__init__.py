@@ -12,6 +12,8 @@ from .algorithms import ParallelTempering as ParallelTempering
 from .algorithms import ParticleSwarm as ParticleSwarm
 from .algorithms import RandomSearch as RandomSearch
 from .algorithms import SimulatedAnnealing as SimulatedAnnealing
+from .batches import Minibatches as Minibatches
+from .batches import minibatches as minibatches
 from .bounds import Bounds as Bounds
 from .core import Algorithm as Algorithm
 from .core import algorithm as algorithm

@@ -101,14 +101,14 @@ def _tune(command: Search) -> int:
         return _refuse(error)
     _print(
         console,
-        f"{command.algorithm}, pop_size {job.algorithm.pop_size}, {job.train.tokens.size} tokens: "
+        f"{command.algorithm}, pop_size {job.algorithm.pop_size}, {job.tokens_each} tokens: "
         f"perplexity {job.train_before:.4f} (validation {job.perplexity_before:.4f})",
     )
     from .io.log import Progress, summary
 
-    tokens = job.train.tokens.size
+    each = {"tokens": job.tokens_each, "evaluations": job.evaluations_each}
     try:
-        with Progress(console, tokens, job.budget(), job.algorithm.pop_size) as progress:
+        with Progress(console, job.budget(), **each) as progress:
             report = job.execute(progress)
     except (MemoryError, OSError) as error:
         return _refuse(error)

@@ -126,7 +126,7 @@ def init(algorithm: Algorithm[State, Any], key: Key, start: Params) -> State:
     Raises:
         ValueError: `start` has no coordinates, or a leaf of a dtype the algorithm cannot move.
     """
-    return _init(_strong(algorithm), key, start)
+    return _init(strong(algorithm), key, start)
 
 
 def ask(algorithm: Algorithm[State, Any], key: Key, state: State) -> tuple[Population, State]:
@@ -135,7 +135,7 @@ def ask(algorithm: Algorithm[State, Any], key: Key, state: State) -> tuple[Popul
     What is not changed is not copied: the returned state shares arrays with the given one, and the
     population may share arrays with both.
     """
-    return handed_on(asking(_strong(algorithm), key, state), state)
+    return handed_on(asking(strong(algorithm), key, state), state)
 
 
 def tell(
@@ -161,7 +161,7 @@ def tell(
     if shape != (size,):
         raise ValueError(f"fitness has shape {shape}, but pop_size is {size}")
     lent, kept = parted(state, population, donate_population)
-    return telling(_strong(algorithm), key, lent, kept, jnp.asarray(fitness))
+    return telling(strong(algorithm), key, lent, kept, jnp.asarray(fitness))
 
 
 def no_nan(fitness: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -172,10 +172,10 @@ def no_nan(fitness: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
 
 @jax.jit
 def _init(algorithm, key, start):
-    start = _strongly_typed(jax.tree.map(jnp.asarray, start))
+    start = strongly_typed(jax.tree.map(jnp.asarray, start))
     if not sum(leaf.size for leaf in jax.tree.leaves(start)):
         raise ValueError("start has no coordinates: there is nothing to search")
-    return _strongly_typed(algorithm.init(key, start))
+    return strongly_typed(algorithm.init(key, start))
 
 
 @jax.tree_util.register_static
@@ -189,9 +189,14 @@ class _Given:
 @jax.jit
 def asking(algorithm: Any, key: Key, state: Any) -> Any:
     """What `ask` compiles: what the state hands on is only named; see `handed_on`."""
+    return named(algorithm.ask(key, state), state)
+
+
+def named(values: Any, state: Any) -> Any:
+    """Values of a compiled function, of which those that the state hands on are only named."""
     place = {id(x): index for index, x in enumerate(jax.tree.leaves(state))}
-    asked = _strongly_typed(algorithm.ask(key, state))
-    return jax.tree.map(lambda x: _Given(place[id(x)]) if id(x) in place else x, asked)
+    strong = strongly_typed(values)
+    return jax.tree.map(lambda x: _Given(place[id(x)]) if id(x) in place else x, strong)
 
 
 def handed_on(values: Any, state: Any) -> Any:
@@ -228,7 +233,7 @@ def telling(algorithm: Any, key: Key, lent: Any, kept: Any, fitness: Array) -> t
     )
     population = handed_on(kept[1], state)
     _check_population(population, jax.eval_shape(algorithm.ask, key, state)[0])
-    return _strongly_typed(algorithm.tell(key, state, population, no_nan(fitness)))
+    return strongly_typed(algorithm.tell(key, state, population, no_nan(fitness)))
 
 
 def _check_population(population: Any, asked: Any) -> None:
@@ -246,7 +251,9 @@ def _check_population(population: Any, asked: Any) -> None:
             )
 
 
-def _strongly_typed(values: Any) -> Any:
+def strongly_typed(values: Any) -> Any:
+    """The same arrays with types that do not change when they are computed with."""
+
     # A leaf made from a plain number is weakly typed; were it to become strong a generation
     # later, ask and tell would compile twice.
     def leaf(x):
@@ -256,7 +263,8 @@ def _strongly_typed(values: Any) -> Any:
     return jax.tree.map(leaf, values)
 
 
-def _strong(algorithm: Any) -> Any:
+def strong(algorithm: Any) -> Any:
+    """The algorithm with hyperparameters of one dtype."""
     # Plain numbers would enter jit weakly typed and 1 as an integer: one dtype, one compilation.
     dtype = np.dtype(jnp.result_type(float))
     changed = {}

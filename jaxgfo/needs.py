@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from . import core, evaluation
+from . import best, core, evaluation
+from .best import Finalists
 from .evaluation import Objective
 from .spaces import base
 
@@ -37,13 +38,27 @@ class Needs(NamedTuple):
 class Sizes:
     """A search with any number of members."""
 
-    def __init__(self, algorithm: Any, space: Any, objective: Objective, batch: Any):
+    def __init__(
+        self,
+        algorithm: Any,
+        space: Any,
+        objective: Objective,
+        batch: Any,
+        *,
+        finalists: int = 0,
+        final_batch: Any = None,
+    ):
         self.algorithm, self.objective = algorithm, objective
         self.space, self.batch = jax.tree.map(_placed, (space, batch))
         self.key = _placed(jax.eval_shape(lambda: jax.random.key(0)))
         self.start = _shapes(base.start, self.space)
-        # Beside state and population: weights, batch, and the best candidate so far.
-        self.fixed = num_bytes((self.space, self.batch, self.start))
+        self.final_batch = jax.tree.map(_placed, final_batch)
+        kept = self.start
+        if finalists:
+            kept = _shapes(lambda s: best.begin(base.start(s), finalists), self.space)
+        # Beside state and population: weights, batch, and the candidates that are kept.
+        self.fixed, self.kept = num_bytes((self.space, self.batch, kept)), kept
+        self.choice = functools.cache(self._choice)
         self.needs = functools.cache(self._needs)
 
     def sized(self, pop_size: int) -> Any:
@@ -85,6 +100,10 @@ class Sizes:
             chunk //= 2
         return chunk
 
+    def state(self, pop_size: int) -> Any:
+        """The state's shapes."""
+        return self._begun(pop_size)[0]
+
     def _needs(self, pop_size: int) -> Needs:
         state, asking = self._begun(pop_size)
         population, after = core.handed_on(_shapes(asking, self.key, state), state)
@@ -104,7 +123,16 @@ class Sizes:
         beside = self.fixed + num_bytes((after, population))
         scored = beside + num_bytes(fitness)
         others = max(asked, scored + num_bytes(self.start), scored + cost(told.compile()))
+        if isinstance(self.kept, Finalists):
+            # Two candidates are made at a time, one that is kept and the one where the search is.
+            others = max(others, scored + 2 * num_bytes(self.start), beside + self.choice())
         return Needs(self._bound(population), beside, others)
+
+    def _choice(self) -> int:
+        """Bytes that the choice among finalists needs: its batch, and what scoring takes."""
+        arguments = self.space, self._bound(self.kept.rows), self.final_batch
+        program = evaluation.compiled(self.objective, *arguments)
+        return num_bytes(self.final_batch) + cost(program)
 
     def _begun(self, pop_size: int) -> tuple[Any, Callable[[Any, Any], Any]]:
         """The state's shapes, and a function of key and state that asks."""

@@ -8,6 +8,7 @@ import jax
 
 from . import embedded, processes
 from . import mesh as meshes
+from .batches import Minibatches, minibatches
 from .io import huggingface, text
 from .models.model import Model
 from .objectives import Batch
@@ -68,7 +69,12 @@ class Options(Data):
     Attributes:
         validation: Text held out, in the format of data; by default the last tenth of the data's
             sequences.
-        rows: Sequences, spread evenly over the data, on which every candidate is scored.
+        rows: Sequences, spread evenly over the data, on which candidates are scored.
+        batch_rows: Sequences of one generation's batch, drawn from rows without replacement, epoch
+            by epoch; the candidates that the search ends with are scored on all rows. By default
+            all rows in every generation.
+        reevaluate: With batch_rows, candidates that an algorithm remembers with their fitness, like
+            parents or chains, are scored again on every batch.
         space: What a candidate is: full, select:PATTERN[,PATTERN...], flat[:PATTERN,...] or
             subspace:DIM[:PATTERN,...], where PATTERN is norms, attention, mlp, embeddings, head,
             last-N, or a shell pattern on parameter paths like 'layers.*.mlp.*'.
@@ -87,6 +93,8 @@ class Options(Data):
 
     validation: str | None = None
     rows: int = 32
+    batch_rows: int | None = None
+    reevaluate: bool = True
     space: str = "select:norms"
     generations: int | None = None
     evaluations: int | None = None
@@ -124,6 +132,27 @@ class Options(Data):
         else:
             rest = self.batch(model, held_out)
         return text.spread(train, self.rows), rest
+
+    def batches(self, train: Batch) -> Batch | Minibatches:
+        """What every generation is scored on: all rows, or some of them.
+
+        Raises:
+            ValueError: more rows in a batch than there are.
+        """
+        count = train.tokens.shape[0]
+        if self.batch_rows is None or self.batch_rows == count:
+            return train
+        if self.batch_rows > count:
+            raise ValueError(
+                f"batch_rows is {self.batch_rows}; expected 1 to {count}, the rows that candidates "
+                "are scored on"
+            )
+        # Far from the numbers of generations, which the search draws from.
+        return minibatches(train, self.batch_rows, jax.random.fold_in(self.key(), 2**30))
+
+    def key(self) -> jax.Array:
+        """Of all randomness."""
+        return jax.random.key(self.seed)
 
     def budget(self, pop_size: int) -> dict[str, Any]:
         """The budgets of `run`."""

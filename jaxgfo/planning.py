@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 
-from . import memory, processes
+from . import batches, memory, optional, processes
+from .best import FINALISTS
 from .core import Algorithm
 from .evaluation import Objective
 from .flops import flops
@@ -30,8 +31,9 @@ class Plan:
         peak_bytes: that the device holds at the worst moment, parameters included.
         available_bytes: that it has for this, parameters included.
         flops: forward passes' floating-point operations, as `flops.flops` counts them: of all
-            members of a generation; without a population, of the whole text. What the noise of
-            members that are not held costs on top is not counted.
+            members of a generation, and of what is scored again in all but the first; without a
+            population, of the whole text. What the noise of members that are not held costs on top
+            is not counted.
         pop_size: members; 0 without a population.
         devices: that the members are spread over. Bytes and chunk_size are those of one of them,
             parameters and flops those of all together.
@@ -65,6 +67,9 @@ def plan(
     objective: Objective,
     batch: Any,
     *,
+    reevaluate: bool | None = None,
+    final_batch: Any = None,
+    finalists: int = FINALISTS,
     chunk_size: int | None = None,
     available: int | None = None,
 ) -> Plan:
@@ -74,10 +79,11 @@ def plan(
 
     The peak is the largest of what `ask`, the evaluation, keeping the best, and `tell` hold, each
     with the temporaries that the compiler reports. All arrays that are alive then are counted,
-    among them the best candidate so far and, during `ask`, the population before. It is an
-    estimate where the compiler's report is one: what other programs and the runtime itself hold is
-    not in it, nor is anything that happens outside of a generation. The evaluation compiled here
-    is the one that `run` uses, where it is given this plan's chunk_size.
+    among them the best candidate so far and, during `ask`, the population before; where finalists
+    are kept they are counted, and so is the choice among them at the end. It is an estimate where
+    the compiler's report is one: what other programs and the runtime itself hold is not in it, nor
+    is anything else that happens outside of a generation. The evaluations compiled here are those
+    that `run` uses, where it is given this plan's chunk_size.
 
     A population is refused where its peak is above `available`. The largest that fits is searched
     for between the least one and this one: a bound follows from the bytes of state and population
@@ -86,7 +92,8 @@ def plan(
 
     Args:
         algorithm: with a field pop_size.
-        space, objective, batch: as in `evaluate`; arrays may be given as `jax.ShapeDtypeStruct`.
+        space, objective: as in `evaluate`; arrays may be given as `jax.ShapeDtypeStruct`.
+        batch, reevaluate, final_batch, finalists: as in `run`; arrays may be shapes too.
         chunk_size: as in `evaluate`; None: `largest_chunk` in what is left beside the population.
         available: bytes for parameters, batch, state, population and temporaries together; None:
             nine tenths of what the device has free, and what parameters and batch hold already.
@@ -97,16 +104,23 @@ def plan(
     """
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; expected at least 1")
+    again = batches.varies(batch) if reevaluate is None else reevaluate
+    last = None
+    if batches.varies(batch) or final_batch is not None:
+        batch, last = batches.at(batch, 0), batches.final(batch, final_batch, 0)
     if available is None:
         available = _available(space, batch)
     pop_size = algorithm.pop_size
-    sizes = Sizes(algorithm, space, objective, batch)
+    kept = {} if last is None else {"finalists": finalists, "final_batch": last}
+    sizes = Sizes(algorithm, space, objective, batch, **kept)
     if sizes.held(pop_size) > available:
         raise _refusal(sizes, chunk_size or 1, available)
     chunk = chunk_size or sizes.chunk(pop_size, available)
     if (peak := sizes.peak(pop_size, chunk)) > available:
         raise _refusal(sizes, chunk, available)
     start, params = jax.eval_shape(lambda s: (base.start(s), base.decode(s, base.start(s))), space)
+
+    remembered = optional.num_remembered(algorithm, sizes.state(pop_size)) if again else 0
 
     def forward(space, member, batch):
         return objective(base.decode(space, member), batch)
@@ -117,7 +131,7 @@ def plan(
         chunk_size=chunk,
         peak_bytes=peak,
         available_bytes=available,
-        flops=pop_size * flops(forward, space, start, batch),
+        flops=(pop_size + remembered) * flops(forward, space, start, batch),
         pop_size=pop_size,
         devices=max(1, jax.sharding.get_mesh().size),
     )

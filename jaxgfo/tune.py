@@ -13,13 +13,16 @@ import jax
 
 from . import embedded, planning, processes
 from . import mesh as meshes
+from .batches import Minibatches, at, varies
+from .budget import check_budget
 from .core import Algorithm
 from .io import huggingface, text
 from .io.folder import check_vacant
-from .loop import Generation, Result, check_budget, run
+from .loop import Generation, Result, run
 from .models.model import Model
 from .objectives import Batch, MeanNLL, perplexity
 from .objectives.perplexity import sums
+from .optional import num_remembered
 from .options import EMBEDDED, Data, Options
 from .planning import Plan
 from .spaces import Space
@@ -38,6 +41,7 @@ class Draft:
     model: Model
     space: Space
     train: Batch
+    batches: Batch | Minibatches  # what generations are scored on: rows of train
     held_out: Batch
     mesh: jax.sharding.Mesh | None
     plan: Plan
@@ -45,6 +49,20 @@ class Draft:
     def budget(self) -> dict[str, Any]:
         """The budgets of `run`."""
         return self.options.budget(self.algorithm.pop_size)
+
+    @property
+    def tokens_each(self) -> int:
+        """Of one evaluation in a generation."""
+        return at(self.batches, 0).tokens.size
+
+    @property
+    def evaluations_each(self) -> int:
+        """Of a generation, from the second on."""
+        again = varies(self.batches) and self.options.reevaluate
+        if not again:
+            return self.algorithm.pop_size
+        state = jax.eval_shape(self.algorithm.init, self.options.key(), self.space.start())
+        return self.algorithm.pop_size + num_remembered(self.algorithm, state)
 
     def perplexity(self, params: Any, batch: Batch) -> float:
         """Of a text of any length, on the devices of the search."""
@@ -79,8 +97,9 @@ class Job(Draft):
             self.algorithm,
             self.space,
             MeanNLL(self.model),
-            self.train,
-            key=jax.random.key(self.options.seed),
+            self.batches,
+            key=self.options.key(),
+            reevaluate=None if self.options.reevaluate else False,
             chunk_size=self.plan.chunk_size,
             mesh=self.mesh,
             on_generation=on_generation,
@@ -104,6 +123,7 @@ class Job(Draft):
             "revision": self.options.revision,
             "data": self.options.data,
             "rows": self.train.tokens.shape[0],
+            "batch_rows": at(self.batches, 0).tokens.shape[0],
             "length": self.train.tokens.shape[1],
             "seed": self.options.seed,
             "perplexity_before": self.perplexity_before,
@@ -112,7 +132,10 @@ class Job(Draft):
             "train_after": self.perplexity(result.params, self.train),
             "generations": result.generations,
             "evaluations": evaluations,
-            "forward_tokens": evaluations * self.train.tokens.size,
+            "final_evaluations": result.final_evaluations,
+            "forward_tokens": evaluations * self.tokens_each
+            + result.final_evaluations * self.train.tokens.size,
+            "unlearnt": sum(map(_unlearnt, result.history)),
             "seconds": last.seconds if last else 0.0,
             "compile_seconds": last.compile_seconds if last else 0.0,
             "stopped": result.stopped,
@@ -138,12 +161,14 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Draf
     mesh = options.mesh()
     model = options.load_model(mesh)
     train, held_out = options.texts(model)
-    space = parse(options.space, model.params, jax.random.key(options.seed))
+    batches = options.batches(train)
+    space = parse(options.space, model.params, options.key())
     # Leaves or bounds that do not suit the algorithm are refused here.
     jax.eval_shape(algorithm.init, jax.random.key(0), space.start())
-    objective, chunk_size = MeanNLL(model), options.chunk_size
+    how: dict[str, Any] = {"chunk_size": options.chunk_size}
+    how["reevaluate"] = None if options.reevaluate else False
     with meshes.use(mesh):
-        needs = planning.plan(algorithm, space, objective, train, chunk_size=chunk_size)
+        needs = planning.plan(algorithm, space, MeanNLL(model), batches, **how)
     return Draft(
         name=name,
         algorithm=algorithm,
@@ -151,6 +176,7 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Draf
         model=model,
         space=space,
         train=train,
+        batches=batches,
         held_out=held_out,
         mesh=mesh,
         plan=needs,
@@ -201,10 +227,20 @@ def prepare_scoring(data: Data) -> Scoring:
 
 
 def _check_positive(options: Options) -> None:
-    for name in ("rows", "generations", "evaluations", "seconds", "chunk_size"):
+    for name in ("rows", "batch_rows", "generations", "evaluations", "seconds", "chunk_size"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise ValueError(f"{name} is {value}; expected more than 0")
+    if options.batch_rows is not None and options.batch_rows > options.rows:
+        raise ValueError(
+            f"batch_rows is {options.batch_rows}; expected 1 to {options.rows}, the rows that "
+            "candidates are scored on"
+        )
+
+
+def _unlearnt(generation: Generation) -> bool:
+    """Whether it taught nothing: all members failed, or scored alike."""
+    return math.isnan(generation.mean) or generation.info.get("learnt") == 0
 
 
 def _finite(which: str, value: float) -> float:

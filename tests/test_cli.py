@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from checkpoints import CONFIG, TOKENIZER, random_tensors, write
+from rich.console import Console
 from safetensors import safe_open
 
 import jaxgfo
@@ -109,6 +110,54 @@ def test_the_run_ends_with_a_table(work, capsys):
     assert re.search(r"^[\d,]+ parameters; no population, 32 at a time\nneeds .* of ", err)
 
 
+def test_rows_are_drawn_for_every_generation(work, capsys):
+    line = f"{TINY} --rows 6 --batch-rows 2 --algorithm de --pop-size 4 --evaluations 20 --seed 1"
+    line = line.replace("--generations 2", "")
+    code, out, err = call(capsys, line)
+    assert code == 0
+    assert re.search(r"^de, .*\b4\b.*\b32 tokens", err, re.MULTILINE)
+    assert "3 generations, 20 evaluations and 6 at the end" in " ".join(out.split())
+    report = json.loads((work / "runs/de-1/jaxgfo.json").read_text())
+    assert (report["rows"], report["batch_rows"], report["unlearnt"]) == (6, 2, 0)
+    assert report["forward_tokens"] == 20 * 2 * 16 + 6 * 6 * 16
+    assert report["train_after"] <= report["train_before"]
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "each", "seen", "totals"),
+    [
+        (28, 8, [4, 12, 20, 28], ["1/4", "2/4", "3/4", "4/4"]),
+        (12, 4, [4, 8, 12], ["1/3", "2/3", "3/3"]),
+        (40, 4, [4, 8, 16, 24], ["1/10", "2/10", "3/6", "4/6"]),  # twice the members from the third
+    ],
+)
+def test_progress_knows_what_a_generation_costs(evaluations, each, seen, totals):
+    budget = {"num_generations": None, "num_evaluations": evaluations, "num_seconds": None}
+    progress = log.Progress(Console(), budget, tokens=10, evaluations=each)
+    numbers = {"best": 1.0, "mean": 2.0, "lowest": 1.0, "failed": 0, "info": {}}
+    for index, (count, total) in enumerate(zip(seen, totals)):
+        clock = {"seconds": 1.0 + index, "compile_seconds": 1.0 * (index < 1)}
+        line = progress.line(jaxgfo.Generation(index=index, evaluations=count, **numbers, **clock))
+        assert line.startswith(f"generation {total} ")
+    assert line.endswith("0:00 left") == (seen[-1] + each > evaluations)
+
+
+def test_generations_that_taught_nothing_are_told():
+    report = dict.fromkeys(REPORT, 1.0) | {"final_evaluations": 0, "unlearnt": 3}
+    lines = [str(part) for part in log.summary(report)]
+    assert lines[-1] == "3 generations taught nothing: all members failed or scored alike"
+    assert not any("nothing" in str(part) for part in log.summary(report | {"unlearnt": 0}))
+    shown = {"index": 0, "evaluations": 4, "best": 1.0, "lowest": 1.0, "failed": 0}
+    shown |= {"seconds": 1.0, "compile_seconds": 0.5}
+    for mean, info, taught in [
+        (1.0, {}, True),
+        (1.0, {"learnt": 1.0}, True),
+        (1.0, {"learnt": 0.0}, False),
+        (math.nan, {"learnt": 1.0}, False),
+    ]:
+        assert tune._unlearnt(jaxgfo.Generation(mean=mean, info=info, **shown)) != taught
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(work, capsys):
     line = f"{TINY} --algorithm ga --pop-size 4 --elites 2"
@@ -133,6 +182,7 @@ def test_a_hyperparameter_changes_the_search(work, capsys):
             "--init-scale None --bounds 0 2 --bounds-mode wrap",
             {"init_scale": None, "bounds": jaxgfo.Bounds(0.0, 2.0, "wrap")},
         ),
+        ("--batch-rows 2 --no-reevaluate", {}),
         ("", {}),
     ],
 )
@@ -140,12 +190,13 @@ def test_hyperparameters_and_bounds_are_options(capsys, monkeypatch, options, fi
     chosen = []
 
     def prepare(name, algorithm, options):
-        chosen.append((name, algorithm))
+        chosen.append((name, algorithm, options.reevaluate))
         raise ValueError("enough")
 
     monkeypatch.setattr(cli, "prepare", prepare)
     assert call(capsys, f"tune --algorithm de {options}")[0] == 2
-    assert chosen == [("de", jaxgfo.DifferentialEvolution(**fields))]
+    again = "--no-reevaluate" not in options
+    assert chosen == [("de", jaxgfo.DifferentialEvolution(**fields), again)]
 
 
 @pytest.mark.parametrize(
@@ -286,6 +337,12 @@ REFUSED = {
     "generations": (None, "--generations 0", "generations is 0; expected more than 0"),
     "seconds": (None, "--seconds nan", "seconds is nan; expected more than 0"),
     "rows": (None, "--rows 0", "rows is 0; expected more than 0"),
+    "batch rows": (None, "--batch-rows 0", "batch_rows is 0; expected more than 0"),
+    "fewer rows": (
+        lambda w: (w / "text.txt").write_text(TEXT[:100]),
+        "--rows 32 --batch-rows 30",
+        "the rows that candidates are scored on",
+    ),
     "out": (None, "--out model", "model exists and is not an empty folder"),
     "safetensors": (
         lambda w: spoil(w, "model.safetensors", "garbage"),
@@ -342,6 +399,7 @@ def test_what_is_cheap_to_check_is_checked_before_loading(work, capsys, monkeypa
         "--out model",
         "--pop-size 3",
         "--bounds 1 0",
+        "--batch-rows 3",
     ):
         code, _, err = call(capsys, f"{TINY} --algorithm de --pop-size 8 {options}")
         assert code == 2

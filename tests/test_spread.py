@@ -70,7 +70,7 @@ def travelling(program):
 
 def programs(name, devices):
     """Evaluation and tell, compiled for a mesh."""
-    algorithm = core._strong(ALGORITHMS[name](pop_size=POP))
+    algorithm = core.strong(ALGORITHMS[name](pop_size=POP))
     with mesh.use(mesh_of(pop=devices)):
         space, batch, key = mesh.place((weights(), BATCH, KEY))
         state = core.init(algorithm, key, space)

@@ -37,12 +37,21 @@ PARTS = {  # a part of the package -> the parts it may know
     "generation": CORE,
     "evaluation": CORE
     | {"flops", "low_rank", "memory", "mesh", "processes", "population", "spaces"},
-    "loop": CORE | {"clock", "evaluation", "mesh", "population", "processes", "spaces"},
-    "needs": CORE | {"evaluation", "spaces"},
-    "planning": CORE | {"evaluation", "flops", "memory", "needs", "processes", "spaces"},
+    "optional": CORE,
+    "batches": CORE | {"mesh"},
+    "best": CORE | {"evaluation", "population"},
+    "budget": set(),
+    "loop": CORE
+    | {"batches", "best", "budget", "clock", "evaluation", "mesh", "optional", "population"}
+    | {"processes", "spaces"},
+    "needs": CORE | {"best", "evaluation", "spaces"},
+    "planning": CORE
+    | {"batches", "best", "optional"}
+    | {"evaluation", "flops", "memory", "needs", "processes", "spaces"},
     "io": CORE | {"models", "objectives", "loop"},
-    "options": CORE | {"embedded", "io", "mesh", "models", "objectives", "processes"},
+    "options": CORE | {"batches", "embedded", "io", "mesh", "models", "objectives", "processes"},
     "tune": CORE
+    | {"batches", "budget", "optional"}
     | {"embedded", "io", "loop", "mesh", "models", "objectives", "options", "planning", "processes"}
     | {"spaces"},
     "cli": CORE | {"describe", "algorithms", "bounds", "planning", "tune", "io"},

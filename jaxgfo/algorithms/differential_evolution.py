@@ -99,6 +99,14 @@ class DifferentialEvolution:
         info = DifferentialInfo(jnp.mean(better, dtype=fitness.dtype))
         return DifferentialState(survivors, fitness, state.step + 1), info
 
+    def remembered(self, state: DifferentialState) -> Population:
+        """The parents."""
+        return state.population
+
+    def reassess(self, state: DifferentialState, fitness: Fitness) -> DifferentialState:
+        """The parents with this fitness."""
+        return state._replace(fitness=fitness)
+
     def _mutants(self, key: Key, x: Population, fitness: Fitness) -> Population:
         index_key, best_key = jax.random.split(key)
         count = 3 if self.strategy == "rand/1" else 2

@@ -106,6 +106,14 @@ class GeneralizedAnnealing:
         info = GeneralizedInfo(jnp.mean(accepted, dtype=fitness.dtype), temperature)
         return GeneralizedState(population, fitness, state.step + 1), info
 
+    def remembered(self, state: GeneralizedState) -> Population:
+        """Where the chains stand."""
+        return state.population
+
+    def reassess(self, state: GeneralizedState, fitness: Fitness) -> GeneralizedState:
+        """The chains with this fitness."""
+        return state._replace(fitness=fitness)
+
     def _level(self, step: Array) -> Array:
         return annealing.level(step, self.steps_per_temperature)
 

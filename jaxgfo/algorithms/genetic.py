@@ -126,6 +126,14 @@ class GeneticAlgorithm:
         outlived = jnp.sum(stays).astype(fitness.dtype) / max(self.elites, 1)
         return GeneticState(survivors, fitness, state.step + 1), GeneticInfo(outlived)
 
+    def remembered(self, state: GeneticState) -> Population:
+        """The parents."""
+        return state.population
+
+    def reassess(self, state: GeneticState, fitness: Fitness) -> GeneticState:
+        """The parents with this fitness."""
+        return state._replace(fitness=fitness)
+
     def _select(self, key: Key, fitness: Fitness, num: int) -> Int[Array, " num"]:
         if self.selection == "roulette":
             return selection.roulette(key, fitness, num)

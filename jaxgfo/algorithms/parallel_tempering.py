@@ -98,6 +98,14 @@ class ParallelTempering:
         )
         return TemperingState(population, fitness, hottest, state.step + 1), info
 
+    def remembered(self, state: TemperingState) -> Population:
+        """Where the replicas stand."""
+        return state.population
+
+    def reassess(self, state: TemperingState, fitness: Fitness) -> TemperingState:
+        """The replicas with this fitness."""
+        return state._replace(fitness=fitness)
+
     def _partners(
         self, key: Key, ladder: Array, energy: Fitness, step: Array
     ) -> Int[Array, " pop"]:

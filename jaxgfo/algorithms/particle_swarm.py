@@ -135,6 +135,14 @@ class ParticleSwarm:
         fitness = jnp.minimum(fitness, state.fitness)
         return SwarmState(population, state.velocity, best, fitness, state.step + 1), info
 
+    def remembered(self, state: SwarmState) -> Population:
+        """Every particle's best position."""
+        return state.best
+
+    def reassess(self, state: SwarmState, fitness: Fitness) -> SwarmState:
+        """The best positions with this fitness."""
+        return state._replace(fitness=fitness)
+
     def _accelerate(self, key: Key, state: SwarmState) -> Population:
         inertia, chi = self._inertia(state.step), 1.0
         if self.constriction:

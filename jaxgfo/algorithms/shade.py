@@ -178,6 +178,18 @@ class SHADE:
         )
         return state, info
 
+    def remembered(self, state: ShadeState) -> Population:
+        """The parents, those out of use among them."""
+        return state.population
+
+    def reassess(self, state: ShadeState, fitness: Fitness) -> ShadeState:
+        """The parents in use with this fitness."""
+        used = jnp.arange(self.pop_size) < state.active
+        return state._replace(
+            fitness=jnp.where(used, fitness, jnp.inf),
+            evaluations=state.evaluations + state.active,
+        )
+
     def _draw(self, key: Key, state: ShadeState) -> tuple[Array, Array]:
         entry_key, weight_key, crossover_key = jax.random.split(key, 3)
         shape = (self.pop_size,)

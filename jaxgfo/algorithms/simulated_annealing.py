@@ -94,6 +94,14 @@ class SimulatedAnnealing:
         info = AnnealingInfo(jnp.mean(accepted, dtype=fitness.dtype), temperature)
         return AnnealingState(population, fitness, start, state.step + 1), info
 
+    def remembered(self, state: AnnealingState) -> Population:
+        """Where the chains stand."""
+        return state.population
+
+    def reassess(self, state: AnnealingState, fitness: Fitness) -> AnnealingState:
+        """The chains with this fitness."""
+        return state._replace(fitness=fitness)
+
     def _cool(self, start: Array, level: Array) -> Array:
         if self.cooling == "geometric":
             return annealing.geometric(start, level, self.cooling_rate)

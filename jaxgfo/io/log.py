@@ -17,9 +17,10 @@ class Progress:
 
     EVERY = 10.0  # seconds between lines where there is no terminal
 
-    def __init__(self, console: Console, tokens_each: int, budget: dict[str, Any], pop_size: int):
-        self.console, self.tokens_each = console, tokens_each
-        self.budget, self.pop_size = budget, pop_size
+    def __init__(self, console: Console, budget: dict[str, Any], *, tokens: int, evaluations: int):
+        """Of one evaluation the tokens, and of a generation after the first the evaluations."""
+        self.console, self.budget = console, budget
+        self.tokens, self.evaluations, self.counted = tokens, evaluations, 0
         self.live = Live(console=console, auto_refresh=False, transient=True)
         self.printed = time.monotonic()
 
@@ -46,11 +47,15 @@ class Progress:
     def line(self, generation: Generation) -> str:
         """Generation, best and mean perplexity, tokens/s and time left."""
         g, running = generation, generation.seconds - generation.compile_seconds
-        speed = g.evaluations * self.tokens_each / max(running, 1e-9)
+        if g.index:  # a search that was restarted may have other members
+            self.evaluations = g.evaluations - self.counted
+        self.counted = g.evaluations
+        speed = g.evaluations * self.tokens / max(running, 1e-9)
         done = max(self._shares(g), default=0.0)
         total = self.budget["num_generations"] or "?"
         if self.budget["num_evaluations"]:
-            whole = self.budget["num_evaluations"] // self.pop_size
+            rest = max(self.budget["num_evaluations"] - g.evaluations, 0)
+            whole = g.index + 1 + rest // self.evaluations
             total = whole if total == "?" else min(whole, total)
         left = running * (1 - done) / done if done else math.nan
         failed = f"  failed {g.failed}" if g.failed else ""
@@ -62,7 +67,7 @@ class Progress:
     def _shares(self, g: Generation) -> list[float]:
         spent = {
             "num_generations": g.index + 1,
-            "num_evaluations": g.evaluations + self.pop_size - 1,
+            "num_evaluations": g.evaluations + self.evaluations - 1,
             "num_seconds": g.seconds,
         }
         return [min(1.0, spent[k] / self.budget[k]) for k in spent if self.budget[k]]
@@ -77,12 +82,18 @@ def summary(report: dict[str, Any]) -> list[Table | Text]:
         before, after = report[f"{key}_before"], report[f"{key}_after"]
         change = f"{100 * (after / before - 1):+.1f} %"
         table.add_row(name, f"{before:.4f}", f"{after:.4f}", change)
+    more = f" and {report['final_evaluations']} at the end" if report["final_evaluations"] else ""
     cost = (
-        f"{report['generations']} generations, {report['evaluations']} evaluations, "
+        f"{report['generations']} generations, {report['evaluations']} evaluations{more}, "
         f"{_thousands(report['forward_tokens'])} forward tokens in {report['seconds']:.1f} s "
         f"({report['compile_seconds']:.1f} s compiling)"
     )
-    return [table, Text(cost), Text(f"tuned model: {report['out']}")]
+    lines = [cost, f"tuned model: {report['out']}"]
+    if report["unlearnt"]:
+        lines.append(
+            f"{report['unlearnt']} generations taught nothing: all members failed or scored alike"
+        )
+    return [table, *map(Text, lines)]
 
 
 def _exp(nats: int | float) -> float:
