@@ -30,6 +30,7 @@ from .loop import run as run
 from .models.function import functional as functional
 from .models.model import Model as Model
 from .models.model import random_model as random_model
+from .models.quantised import dequantise as dequantise
 from .noise import Noise as Noise
 from .objectives import Batch as Batch
 from .objectives import MeanNLL as MeanNLL
