@@ -5,6 +5,7 @@ from .algorithms import SHADE as SHADE
 from .algorithms import DifferentialEvolution as DifferentialEvolution
 from .algorithms import GeneralizedAnnealing as GeneralizedAnnealing
 from .algorithms import GeneticAlgorithm as GeneticAlgorithm
+from .algorithms import Int8ES as Int8ES
 from .algorithms import LowRankES as LowRankES
 from .algorithms import OpenES as OpenES
 from .algorithms import ParallelTempering as ParallelTempering

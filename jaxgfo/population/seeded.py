@@ -19,10 +19,14 @@ from . import pairs
 class Seeded:
     """Members center ± scale * noise, with noise of its own for every parameter, never stored.
 
+    Leaves of int8 move by whole steps: scale * noise is rounded at random, without bias, and alike
+    for both members of a pair; they stop at -127 and 127.
+
     Attributes:
-        center: a tree of real parameters; member 0.
+        center: a tree of real or int8 parameters; member 0.
         key: what all noise is drawn from.
-        scale: standard deviation of the noise, in the units of the parameters.
+        scale: standard deviation of the noise, in the units of the parameters; at most 127 for
+            int8.
         pop_size: members.
         noise: how it is made; `signs` cost least where weights are many.
     """
@@ -47,9 +51,9 @@ class Seeded:
 
     def weights(self, drawn: list[Any], sign: Float[Array, ""]) -> Params:
         """A member, with leaves `Drawn`."""
-        step = sign * jnp.asarray(self.scale, sign.dtype)
+        scale = jnp.asarray(self.scale, sign.dtype)
         leaves = [
-            Drawn(x, key, step, table, self.noise, path)
+            Drawn(x, key, sign, scale, table, self.noise, path)
             for (key, table), (path, x) in zip(drawn, tree.flat_paths(self.center).items())
         ]
         return jax.tree.unflatten(jax.tree.structure(self.center), leaves)
@@ -78,6 +82,10 @@ class Seeded:
 
     def contract(self, weights: Float[Array, " pop"]) -> Params:
         """sum_i weights[i] sign_i noise_i in fp32: leaves of the center's shapes.
+
+        Of int8 leaves the steps of `noise.steps` are summed instead, scale included, as they were
+        before anything stopped at -127 or 127: there one member of a pair has not moved, and the
+        difference of the two is that of half the way.
 
         Over the axis "pop" of a mesh each device sums its own members, and keeps its part of the
         total where an axis of the leaf divides.
