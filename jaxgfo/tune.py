@@ -99,7 +99,7 @@ class Job(Draft):
         return {
             "algorithm": self.name,
             "hyperparameters": dataclasses.asdict(self.algorithm),  # type: ignore[call-overload]
-            "space": self.options.space,
+            "space": self.options.spec,
             "model": self.options.model,
             "revision": self.options.revision,
             "data": self.options.data,
@@ -138,7 +138,7 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Draf
     mesh = options.mesh()
     model = options.load_model(mesh)
     train, held_out = options.texts(model)
-    space = parse(options.space, model.params, jax.random.key(options.seed))
+    space = parse(options.spec, model.params, jax.random.key(options.seed))
     # Leaves or bounds that do not suit the algorithm are refused here.
     jax.eval_shape(algorithm.init, jax.random.key(0), space.start())
     objective, chunk_size = MeanNLL(model), options.chunk_size

@@ -54,12 +54,14 @@ def report_of(capsys, line):
 
 @pytest.mark.parametrize("name", jaxgfo.REGISTRY)
 def test_tune_with_every_algorithm(work, capsys, name):
-    report = report_of(capsys, f"{TINY} --algorithm {name} --pop-size 4 --seed 1")
+    dtype, space = ("int8", "select:*.kernel") if name == "int8-es" else (None, "select:norms")
+    options = f" --dtype {dtype}" if dtype else ""
+    report = report_of(capsys, f"{TINY} --algorithm {name} --pop-size 4 --seed 1{options}")
     assert set(REPORT) <= set(report)
     assert report["hyperparameters"]["pop_size"] == 4
     assert (report["algorithm"], report["space"], report["model"]) == (
         name,
-        "select:norms",
+        space,
         "model",
     )
     assert (report["generations"], report["evaluations"]) == (2, 8)

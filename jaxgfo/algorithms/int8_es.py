@@ -64,7 +64,7 @@ class Int8ES:
     """
 
     scale: Scalar = within(1.0, 1e-12, 127)
-    learning_rate: Scalar = within(1.0, 0)
+    learning_rate: Scalar = within(10.0, 0)
     threshold: Scalar = within(1.0, 0.5, 1)
     optimizer: Optimizer = static("sgd")
     shaping: Literal["ranks", "z-scores"] = static("ranks")

@@ -13,7 +13,8 @@ from ..noise import LARGEST
 
 # Residuals are counted in these parts of a step, in int16: the same resolution at 0.9 as at 0.1,
 # which neither bf16 nor fp16 has, and the bytes of either.
-PARTS = 2**15 - 1
+PARTS = 2**15
+MOST = PARTS - 1
 
 
 def nothing_left(center: Params) -> Params:
@@ -33,7 +34,7 @@ def whole_steps(
     Args:
         center: leaves int8.
         residual: of `nothing_left` or of the call before.
-        moves: real, in steps; what is smaller than 1 / 65534 is lost.
+        moves: real, in steps; what is smaller than 1 / 65536 is lost.
         threshold: from 0.5 (to the nearest integer) to 1 (towards zero).
     """
 
@@ -44,6 +45,7 @@ def whole_steps(
         low, high = _room(x)
         whole = jnp.clip(jnp.clip(whole, -LARGEST, LARGEST), low, high)
         left = jnp.round(jnp.clip(total - whole, -limit, limit) * PARTS)
+        left = jnp.clip(left, -MOST, MOST)
         return whole.astype(jnp.int8), left.astype(jnp.int16)
 
     leaves, treedef = jax.tree.flatten(center)
