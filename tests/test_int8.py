@@ -20,7 +20,7 @@ DEEP = {
     "vocab_size": 61,
     "hidden_size": 32,
     "intermediate_size": 96,
-    "num_hidden_layers": 16,
+    "num_hidden_layers": 64,
     "num_attention_heads": 2,
 }
 
@@ -122,8 +122,8 @@ def optimised():
 def test_no_more_than_one_layer_is_real_at_a_time():
     model = jaxgfo.random_model(DEEP, key=KEY)
     narrow, tokens = model.quantised(), jnp.ones((1, 4), jnp.int32)
-    space = jaxgfo.Select(narrow.params, "*.kernel")
-    held = sum(x.nbytes for x in jax.tree.leaves(space.start()))
+    kernels = jaxgfo.Select(narrow.params, "*.kernel").start()
+    held = sum(x.nbytes for x in jax.tree.leaves(kernels))
     layer = 4 * held // DEEP["num_hidden_layers"]
 
     def program(function, params):
@@ -131,17 +131,19 @@ def test_no_more_than_one_layer_is_real_at_a_time():
 
     ours = program(narrow.apply, narrow.params)
     early = program(lambda p, t: model.apply(dequantise(p), t), narrow.params)
-    assert "f32[16,32,96]" not in ours.as_text()
-    assert "f32[16,32,96]" in early.as_text()
+    assert "f32[64,32,96]" not in ours.as_text()
+    assert "f32[64,32,96]" in early.as_text()
     assert early.memory_analysis().temp_size_in_bytes > 3 * held
     assert ours.memory_analysis().temp_size_in_bytes < layer + 2**16
     # Nor does a member of a population exist as a whole: not even in int8.
-    batch = jaxgfo.Batch(tokens, tokens > 0)
+    batch, space = jaxgfo.Batch(tokens, tokens > 0), jaxgfo.Select(narrow.params, "*.up.kernel")
     population = Seeded(space.start(), KEY, 1.0, 8)
     scored = evaluation.compiled(
         jaxgfo.MeanNLL(narrow), space, population, batch, chunk_size=2
     ).memory_analysis()
-    assert scored.temp_size_in_bytes < 2 * (layer + layer // 4) + 2**16 < held
+    (leaf,) = space.start().values()
+    print(scored.temp_size_in_bytes, layer, leaf.nbytes, ours.memory_analysis().temp_size_in_bytes)
+    assert scored.temp_size_in_bytes < leaf.nbytes
 
 
 # The population
@@ -289,9 +291,9 @@ def test_real_leaves_are_refused_with_the_way_out(small):
 def test_it_lowers_the_perplexity_of_the_int8_model(small):
     _, model = small
     batch = rows_of(model, embedded.TRAIN, 4)
-    space = jaxgfo.Select(model.params, "*.kernel")
+    space = jaxgfo.Select(model.params, "*.mlp.*.kernel")
     assert {x.dtype for x in jax.tree.leaves(space.start())} == {jnp.dtype("int8")}
-    objective, search = jaxgfo.MeanNLL(model), jaxgfo.Int8ES(pop_size=16)
+    objective, search = jaxgfo.MeanNLL(model), jaxgfo.Int8ES(pop_size=16, learning_rate=20.0)
     result = jaxgfo.run(search, space, objective, batch, key=KEY, num_generations=12)
     before, after = (float(objective(p, batch)) for p in (model.params, result.params))
     print(before, after)

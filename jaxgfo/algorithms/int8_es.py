@@ -110,10 +110,10 @@ class Int8ES:
             (jax.tree.map(jnp.zeros_like, steps), state.residual, state.optimizer),
         )
         center = jax.tree.map(jnp.add, population.center, mesh.whole(steps))
-        count = sum(jnp.sum(x != 0, dtype=fitness.dtype) for x in jax.tree.leaves(steps))
+        taken = jnp.stack([jnp.sum(x != 0, dtype=fitness.dtype) for x in jax.tree.leaves(steps)])
         info = Int8Info(
             center=jnp.where(jnp.isfinite(fitness[0]), fitness[0], jnp.finfo(fitness.dtype).max),
-            moved=count / tree.size(steps),
+            moved=jnp.sum(taken) / tree.size(steps),
             learnt=learnt.astype(fitness.dtype),
         )
         return Int8State(center, mesh.split(residual), mesh.split(moments), state.step + 1), info
