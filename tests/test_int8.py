@@ -77,7 +77,7 @@ def test_int8_costs_the_embedded_model_a_thousandth_of_its_perplexity(small):
     )
 
 
-@pytest.mark.parametrize("name", ["gpt2", "phi3"])
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("phi3", marks=pytest.mark.slow)])
 def test_every_function_is_that_of_the_real_matrices(name, tmp_path):
     config = next(c for n, c in VARIANTS.items() if c["model_type"] == name)
     with jax.numpy_dtype_promotion("standard"):
@@ -142,7 +142,6 @@ def test_no_more_than_one_layer_is_real_at_a_time():
         jaxgfo.MeanNLL(narrow), space, population, batch, chunk_size=2
     ).memory_analysis()
     (leaf,) = space.start().values()
-    print(scored.temp_size_in_bytes, layer, leaf.nbytes, ours.memory_analysis().temp_size_in_bytes)
     assert scored.temp_size_in_bytes < leaf.nbytes
 
 
@@ -154,7 +153,7 @@ TREE = {
 }
 
 
-@pytest.mark.parametrize("noise", [Noise("signs"), Noise("normal"), Noise("table", "rbg")])
+@pytest.mark.parametrize("noise", [Noise("signs"), Noise("table", "rbg")])
 def test_members_are_whole_steps_apart_and_the_sum_is_of_these_steps(noise):
     population = Seeded(TREE, KEY, 0.7, 7, noise)
     members = dense(population)
@@ -296,8 +295,7 @@ def test_it_lowers_the_perplexity_of_the_int8_model(small):
     objective, search = jaxgfo.MeanNLL(model), jaxgfo.Int8ES(pop_size=16, learning_rate=20.0)
     result = jaxgfo.run(search, space, objective, batch, key=KEY, num_generations=12)
     before, after = (float(objective(p, batch)) for p in (model.params, result.params))
-    print(before, after)
-    assert after < before - 0.05
+    assert after < before - 0.1
     kinds = [jax.tree.map(lambda x: x.dtype, p) for p in (model.params, result.params)]
     assert kinds[0] == kinds[1]
     assert_equal(model.params["embed"], result.params["embed"])
