@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     every = [*REGISTRY, "adam"]
     parser.add_argument("--algorithms", nargs="+", default=None, choices=every, metavar="NAME")
-    parser.add_argument("--space", default=OPTIONS.space, help="as for `jaxgfo tune`")
+    parser.add_argument("--space", default=OPTIONS.spec, help="as for `jaxgfo tune`")
     parser.add_argument("--seeds", type=int, default=3)
 
 

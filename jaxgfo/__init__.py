@@ -6,6 +6,7 @@ from .algorithms import SPSA as SPSA
 from .algorithms import DifferentialEvolution as DifferentialEvolution
 from .algorithms import GeneralizedAnnealing as GeneralizedAnnealing
 from .algorithms import GeneticAlgorithm as GeneticAlgorithm
+from .algorithms import Int8ES as Int8ES
 from .algorithms import LowRankES as LowRankES
 from .algorithms import OpenES as OpenES
 from .algorithms import ParallelTempering as ParallelTempering
@@ -33,6 +34,7 @@ from .loop import run as run
 from .models.function import functional as functional
 from .models.model import Model as Model
 from .models.model import random_model as random_model
+from .models.quantised import dequantise as dequantise
 from .noise import Noise as Noise
 from .objectives import Batch as Batch
 from .objectives import MeanNLL as MeanNLL

@@ -7,13 +7,14 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int8
 
 from .core import Key
 
 Kind = Literal["normal", "signs", "table"]
 Generator = Literal["threefry2x32", "threefry4x32", "rbg", "unsafe_rbg"]
 WORDS = {"threefry2x32": 2, "threefry4x32": 4, "rbg": 4, "unsafe_rbg": 4}  # of a key
+LARGEST = 127  # of int8 numbers that have an opposite
 TABLE, BLOCK = 2**20, 2**12  # numbers in a table, and of them those copied at a time
 
 
@@ -72,27 +73,55 @@ class Noise:
             shape: of the result.
             table: what `table` gave for all noise of a generation.
         """
-        size = math.prod(shape)
+        return self._made(key, shape, table, None)
+
+    def steps(
+        self,
+        key: Key,
+        shape: tuple[int, ...],
+        table: Float[Array, " table"] | None,
+        scale: Float[Array, ""],
+    ) -> Int8[Array, "..."]:
+        """scale * noise in whole steps from -127 to 127, the same for the same key.
+
+        Each is rounded up or down at random, so that the mean is right: floor(scale * noise + u), u
+        uniform among the 256 odd multiples of 1/512.
+
+        Args:
+            key, shape, table: as in `draw`.
+            scale: what it makes larger than 127 is cut off.
+        """
+        return self._made(key, shape, table, scale)
+
+    def _made(self, key: Key, shape: tuple[int, ...], table: Any, scale: Any) -> Array:
+        """What `draw` gives, or with a scale `steps`."""
+        size, number = math.prod(shape), WORDS[self.generator]
         half = -(-size // 2)
 
-        def draw(words, table):
-            key = jax.random.wrap_key_data(words, impl=self.generator)
+        def made(words, table, scale):
+            key = jax.random.wrap_key_data(words[:number], impl=self.generator)
             if self.kind == "signs":
-                return _signs(key, half)
-            if table is not None:
-                return _copied(key, half, table)
-            return jax.random.normal(key, (half,), jnp.float32)
+                noise = _signs(key, half)
+            elif table is not None:
+                noise = _copied(key, half, table)
+            else:
+                noise = jax.random.normal(key, (half,), jnp.float32)
+            if scale is None:
+                return noise
+            return _rounded(
+                jax.random.wrap_key_data(words[number:], impl=self.generator), noise, scale
+            )
 
         if not size:
-            return jnp.zeros(shape, jnp.float32)
+            return jnp.zeros(shape, jnp.float32 if scale is None else jnp.int8)
         if self.generator in ("rbg", "unsafe_rbg"):
             # What it reads are arguments: it may not close over what is being traced.
-            draw = jax.custom_batching.sequential_vmap(draw)
-        words = jax.random.bits(key, (2, WORDS[self.generator]), jnp.uint32)
+            made = jax.custom_batching.sequential_vmap(made)
+        words = jax.random.bits(key, (2, number if scale is None else 2 * number), jnp.uint32)
         # Two halves, so that there can be a loop. On a CPU, XLA fuses noise into all that reads it
         # and draws it again for every number read, behind an optimization_barrier too; but never
         # out of a loop.
-        halves = in_turn(lambda words: draw(words, table), words)
+        halves = in_turn(lambda words: made(words, table, scale), words)
         return halves.reshape(-1)[:size].reshape(shape)
 
 
@@ -125,3 +154,9 @@ def _copied(key: Key, size: int, table: Float[Array, " table"]) -> Float[Array, 
     places = jax.random.randint(key, (-(-size // block),), 0, table.shape[0] - block + 1)
     blocks = jax.vmap(lambda place: jax.lax.dynamic_slice(table, (place,), (block,)))(places)
     return blocks.reshape(-1)[:size]
+
+
+def _rounded(key: Key, noise: Float[Array, " size"], scale: Array) -> Int8[Array, " size"]:
+    chance = (jax.random.bits(key, noise.shape, jnp.uint8).astype(jnp.float32) + 0.5) / 256
+    steps = jnp.floor(scale.astype(jnp.float32) * noise + chance)
+    return jnp.clip(steps, -LARGEST, LARGEST).astype(jnp.int8)

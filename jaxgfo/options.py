@@ -14,6 +14,7 @@ from .models.model import Model
 from .objectives import Batch
 
 EMBEDDED = "embedded"
+INT8 = "int8"  # as a dtype: matrices are, with a scale for every output
 EVALUATIONS = 2048  # the budget where none is given: well under a minute for the embedded model
 HELD_OUT = 0.1  # share of the sequences, where no validation file is given
 
@@ -28,23 +29,23 @@ class Data:
         data: Text file (one stream of tokens) or .jsonl file (one document a line, in "text");
             "embedded" is the text that comes with the package.
         length: Tokens in one sequence; by default 128, or the longest that the model is meant for.
-        dtype: Of the parameters; by default the checkpoint's.
+        dtype: Of the parameters; by default the checkpoint's. With int8 matrices are quantised.
         revision: Branch, tag or commit of a model on the hub.
     """
 
     model: str = EMBEDDED
     data: str = EMBEDDED
     length: int | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] | None = None
     revision: str | None = None
 
     def load_model(self, mesh: jax.sharding.Mesh | None = None) -> Model:
         """The model, with its tokenizer; large weights split over the mesh's axis "model"."""
         source = embedded.MODEL if self.model == EMBEDDED else self.model
-        how = {"dtype": self.dtype, "revision": self.revision, "sharding": mesh}
-        model = huggingface.load_model(source, **how)
+        dtype = None if self.dtype == INT8 else self.dtype
+        model = huggingface.load_model(source, dtype=dtype, revision=self.revision, sharding=mesh)
         _ = model.tokenizer  # a missing one is told before anything long begins
-        return model
+        return model.quantised() if self.dtype == INT8 else model
 
     def batch(self, model: Model, path: str | Path) -> Batch:
         """The sequences of a file."""
@@ -77,7 +78,8 @@ class Options(Data):
             parents or chains, are scored again on every batch.
         space: What a candidate is: full, select:PATTERN[,PATTERN...], flat[:PATTERN,...] or
             subspace:DIM[:PATTERN,...], where PATTERN is norms, attention, mlp, embeddings, head,
-            last-N, or a shell pattern on parameter paths like 'layers.*.mlp.*'.
+            last-N, or a shell pattern on parameter paths like 'layers.*.mlp.*'. By default
+            select:norms; with dtype int8 select:*.kernel, the int8 matrices of the layers.
         generations: Stop after so many generations.
         evaluations: Stop before more candidates than this are scored; 2048 if no budget is given.
         seconds: Stop after so many seconds.
@@ -95,7 +97,7 @@ class Options(Data):
     rows: int = 32
     batch_rows: int | None = None
     reevaluate: bool = True
-    space: str = "select:norms"
+    space: str | None = None
     generations: int | None = None
     evaluations: int | None = None
     seconds: float | None = None
@@ -120,6 +122,11 @@ class Options(Data):
         if self.devices is None and self.model_shards == 1:
             return None
         return meshes.over(1 if self.devices is None else self.devices, self.model_shards)
+
+    @property
+    def spec(self) -> str:
+        """The space, or the default one."""
+        return self.space or ("select:*.kernel" if self.dtype == INT8 else "select:norms")
 
     def texts(self, model: Model) -> tuple[Batch, Batch]:
         """The sequences that candidates are scored on, and those held out."""

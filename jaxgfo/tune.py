@@ -118,7 +118,7 @@ class Job(Draft):
         return {
             "algorithm": self.name,
             "hyperparameters": dataclasses.asdict(self.algorithm),  # type: ignore[call-overload]
-            "space": self.options.space,
+            "space": self.options.spec,
             "model": self.options.model,
             "revision": self.options.revision,
             "data": self.options.data,
@@ -162,7 +162,7 @@ def prepare(name: str, algorithm: Algorithm[Any, Any], options: Options) -> Draf
     model = options.load_model(mesh)
     train, held_out = options.texts(model)
     batches = options.batches(train)
-    space = parse(options.space, model.params, options.key())
+    space = parse(options.spec, model.params, options.key())
     # Leaves or bounds that do not suit the algorithm are refused here.
     jax.eval_shape(algorithm.init, jax.random.key(0), space.start())
     how: dict[str, Any] = {"chunk_size": options.chunk_size}

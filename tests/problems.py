@@ -21,8 +21,10 @@ STARTS = {
     "bits": {"mask": jnp.zeros(10, bool)},
     "ints": {"tokens": jnp.zeros(6, jnp.int32)},
     "genome": {"mask": jnp.zeros(4, bool), "tokens": jnp.zeros(3, jnp.uint8)},
+    "int8": {"kernel": jnp.zeros((2, 3), jnp.int8)},
 }
 BOUNDS = {
+    "int8": jaxgfo.Bounds(0, 4),
     "ints": jaxgfo.Bounds(0, 4),
     "genome": jaxgfo.Bounds({"mask": None, "tokens": 0}, {"mask": None, "tokens": 4}),
 }
@@ -35,6 +37,8 @@ def build(name, kind="flat", pop_size=8, **fields):
     names = {f.name for f in dataclasses.fields(cls)}
     given = {name: 0.1 for name in names if name.endswith("scale")} | {"pop_size": pop_size}
     given |= {"bounds": BOUNDS.get(kind)} if "bounds" in names else {}
+    if cls is jaxgfo.Int8ES:
+        given["learning_rate"] = 1.0  # in steps, of which there are three to the optimum
     return cls(**given | fields)
 
 
@@ -59,13 +63,20 @@ def accepts(name, kind):
     return True
 
 
-CASES = [(n, kind) for n in jaxgfo.REGISTRY for kind in STARTS if accepts(n, kind)]
-NOT_OF_FITNESS = {
-    "noise",
-    "generator",
-    "fallback",
-    "rounding",
-}  # choices that fitness does not meet
+def moved(name, real):
+    """The kind `real` of candidate, or the one that an algorithm for int8 moves instead."""
+    return real if accepts(name, real) else "int8"
+
+
+CASES = [
+    (name, kind)
+    for name in jaxgfo.REGISTRY
+    for kind in STARTS
+    # Where others move int8, they do so as they move the small integers of a genome.
+    if accepts(name, kind) and (kind != "int8" or name == "int8-es")
+]
+# Choices that fitness does not meet.
+NOT_OF_FITNESS = {"noise", "generator", "fallback", "rounding"}
 VARIANTS = [(name, {}) for name in jaxgfo.REGISTRY] + [
     (name, {field: choice})
     for name, cls in jaxgfo.REGISTRY.items()

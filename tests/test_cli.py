@@ -55,12 +55,14 @@ def report_of(capsys, line):
 
 @pytest.mark.parametrize("name", jaxgfo.REGISTRY)
 def test_tune_with_every_algorithm(work, capsys, name):
-    report = report_of(capsys, f"{TINY} --algorithm {name} --pop-size 4 --seed 1")
+    dtype, space = ("int8", "select:*.down.kernel") if name == "int8-es" else (None, "select:norms")
+    options = f" --dtype {dtype} --space {space}" if dtype else ""
+    report = report_of(capsys, f"{TINY} --algorithm {name} --pop-size 4 --seed 1{options}")
     assert set(REPORT) <= set(report)
     assert report["hyperparameters"]["pop_size"] == 4
     assert (report["algorithm"], report["space"], report["model"]) == (
         name,
-        "select:norms",
+        space,
         "model",
     )
     assert (report["generations"], report["evaluations"]) == (2, 8)
@@ -71,6 +73,11 @@ def test_tune_with_every_algorithm(work, capsys, name):
     assert json.loads((work / report["out"] / "jaxgfo.json").read_text()) == report
     model = jaxgfo.load_model(report["out"])
     assert model.tokenizer is not None
+
+
+def test_the_default_space_is_what_there_is_to_tune():
+    assert [Options(dtype=d).spec for d in (None, "int8")] == ["select:norms", "select:*.kernel"]
+    assert Options(dtype="int8", space="select:norms").spec == "select:norms"
 
 
 def test_the_tuned_model_has_the_perplexity_that_was_reported(work, capsys):

@@ -20,6 +20,7 @@ from problems import (
     dense,
     generation,
     loop,
+    moved,
     numbers,
     scan,
     sphere,
@@ -51,7 +52,8 @@ def traced(algorithm):
 
 @every_algorithm
 def test_moves_every_kind_of_real_candidate(name):
-    assert all(accepts(name, kind) for kind in REAL_KINDS)
+    kinds = ("int8",) if jaxgfo.REGISTRY[name] is jaxgfo.Int8ES else REAL_KINDS
+    assert all(accepts(name, kind) for kind in kinds)
 
 
 @every_case
@@ -111,7 +113,7 @@ def with_numbers(algorithm, number):
 
 @every_algorithm
 def test_scan_and_vmap_over_seeds_equal_the_loop(name):
-    algorithm, start = build(name), STARTS["mixed"]
+    algorithm, start = build(name), STARTS[moved(name, "mixed")]
     keys = jax.random.split(KEY, 3)
     states, history = jax.vmap(lambda key: scan(algorithm, key, start, 5))(keys)
     for i, key in enumerate(keys):
@@ -137,7 +139,7 @@ def fits(name, kind, fields):
 
 @every_algorithm
 def test_vmap_over_every_hyperparameter_at_once(name):
-    algorithm, start = build(name), STARTS["flat"]
+    algorithm, start = build(name), STARTS[moved(name, "flat")]
     # Lane 0 as it is, lane 1 a tenth lower: a value baked in at compile time would show there.
     lower = {n: 0.9 * v for n, v in traced(algorithm).items()}
     other = jax.tree.map(lambda x: x, algorithm)
@@ -201,7 +203,7 @@ def poisoned(algorithm, key, start, failed, value, num):
 
 @every_variant
 def test_survives_failed_evaluations(name, fields):
-    kind = next(k for k in (*REAL_KINDS, "bits", "ints") if fits(name, k, fields))
+    kind = next(k for k in (*REAL_KINDS, "bits", "ints", "int8") if fits(name, k, fields))
     algorithm = build(name, kind, **fields)
     values = jnp.array([jnp.nan, jnp.inf, -jnp.inf])
     grid = [(jnp.array(f), v) for f in FAILED.values() for v in values]
@@ -215,22 +217,22 @@ def test_survives_failed_evaluations(name, fields):
 
 
 @functools.cache
-def best_of_search(name):
+def best_of_search(name, kind):
     # The median of five seeds: no run is lucky.
-    keys = jax.random.split(KEY, 5)
-    run = jax.vmap(lambda key: scan(build(name, pop_size=16), key, jnp.zeros(16), 1000)[1])
+    keys, start = jax.random.split(KEY, 5), jnp.zeros(16, jax.tree.leaves(STARTS[kind])[0].dtype)
+    run = jax.vmap(lambda key: scan(build(name, kind, pop_size=16), key, start, 1000)[1])
     return float(jnp.median(run(keys).min(axis=(1, 2))))
 
 
 @every_algorithm
 def test_converges_on_a_quadratic_and_beats_random_search(name):
-    start = 16 * 0.25**2
-    best = best_of_search(name)
+    kind = moved(name, "flat")
+    start, best = 16 * (0.25 if kind == "flat" else 3) ** 2, best_of_search(name, kind)
     if jaxgfo.REGISTRY[name] is jaxgfo.RandomSearch:
         assert best < 0.7 * start
     else:
         assert best < 0.25 * start
-        assert best < 0.5 * best_of_search("random")
+        assert best < 0.5 * best_of_search("random", kind)
 
 
 @pytest.mark.parametrize(("name", "kind"), [c for c in CASES if c[1] not in REAL_KINDS])
@@ -289,9 +291,9 @@ def test_says_what_is_wrong(name):
             jaxgfo.init(algorithm, KEY, empty)
     for kind in STARTS:
         if not accepts(name, kind):
-            with pytest.raises(ValueError, match=r"has dtype (bool|u?int)"):
+            with pytest.raises(ValueError, match=r"has dtype (bool|u?int|b?float)"):
                 jaxgfo.init(algorithm, KEY, STARTS[kind])
-        elif kind in BOUNDS:
+        elif kind in BOUNDS and "bounds" in cls.__dataclass_fields__:
             with pytest.raises(ValueError, match="bounds"):
                 jaxgfo.init(build(name, bounds=None), KEY, STARTS[kind])
 
@@ -300,7 +302,7 @@ def test_says_what_is_wrong(name):
 @unchecked()
 def test_tell_refuses_what_ask_did_not_return(name):
     algorithm = build(name)
-    state = jaxgfo.init(algorithm, KEY, STARTS["flat"])
+    state = jaxgfo.init(algorithm, KEY, STARTS[moved(name, "flat")])
     population, state = jaxgfo.ask(algorithm, KEY, state)
     fitness = sphere(population)
     for wrong, shape in (

@@ -3,6 +3,7 @@
 from .differential_evolution import DifferentialEvolution as DifferentialEvolution
 from .generalized_annealing import GeneralizedAnnealing as GeneralizedAnnealing
 from .genetic import GeneticAlgorithm as GeneticAlgorithm
+from .int8_es import Int8ES as Int8ES
 from .low_rank_es import LowRankES as LowRankES
 from .open_es import OpenES as OpenES
 from .parallel_tempering import ParallelTempering as ParallelTempering
@@ -23,5 +24,6 @@ REGISTRY: dict[str, type] = {
     "openes": OpenES,
     "lowrank-es": LowRankES,
     "spsa": SPSA,
+    "int8-es": Int8ES,
     "random": RandomSearch,
 }

@@ -73,9 +73,10 @@ def save_model(
 
     Args:
         model: what `params` are parameters of.
-        params: of the structure and shapes of `model.params`.
+        params: of the structure and shapes of `model.params`. Of a quantised model, int8 times
+            scale is written.
         folder: new or empty.
-        dtype: of the tensors; None: that of `params`.
+        dtype: of the tensors; None: that of `params`, or of the scale where they are int8.
         max_shard_size: bytes of the largest file, as a number or like "5GB".
 
     Raises:

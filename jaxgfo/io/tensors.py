@@ -18,6 +18,7 @@ import numpy as np
 
 from ..models.families import Family
 from ..models.layout import Tensor
+from ..models.quantised import INPUTS, SCALE, widened
 from ..models.sharding import Placement
 from .folder import INDEX
 
@@ -132,7 +133,7 @@ def write(
     from safetensors.numpy import save_file
 
     kinds = {
-        name: jnp.dtype(dtype) if dtype is not None else params[tensor.paths[0]].dtype
+        name: jnp.dtype(dtype) if dtype is not None else _real(params, tensor.paths[0]).dtype
         for name, tensor in tensors.items()
     }
     extra = {name: found for file in set(buffers.values()) for name, found in _entries(file)}
@@ -215,10 +216,19 @@ def _placed(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> jax.Ar
 
 
 def _gathered(tensor: Tensor, params: Mapping[str, jax.Array]) -> np.ndarray:
-    parts = [params[path] for path in tensor.paths]
-    if tensor.layer is not None:
-        parts = [part[tensor.layer] for part in parts]
-    return tensor.join([np.asarray(part) for part in parts])
+    def part(path):
+        layer = ... if tensor.layer is None else tensor.layer
+        scale = params.get(path + SCALE)
+        if scale is None:
+            return params[path][layer]
+        return widened(params[path][layer], scale[layer], INPUTS[path.rpartition(".")[2]])
+
+    return tensor.join([np.asarray(part(path)) for path in tensor.paths])
+
+
+def _real(params: Mapping[str, jax.Array], path: str) -> jax.Array:
+    """What has the dtype of a parameter, or that of its scale where it is int8."""
+    return params.get(path + SCALE, params[path])
 
 
 def _named_as_found(

@@ -48,6 +48,7 @@ class DecoderConfig:
             are rotated otherwise from there on.
         windows: for each layer how many keys a query sees, itself included; None: all before it.
         init_scale: standard deviation of fresh weights.
+        quantised: whether matrices are int8 with a scale for every output (embeddings: every row).
     """
 
     vocab_size: int
@@ -85,6 +86,7 @@ class DecoderConfig:
     windows: tuple[int | None, ...] = ()
     renewal: int | None = None
     init_scale: float = 0.02
+    quantised: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no decoder can be."""

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..core import Key, Params
 from .families import FAMILIES
 from .function import functional
 from .layout import Tensor, expected
+from .quantised import quantise
 from .settings import Settings
 
 
@@ -88,6 +89,17 @@ class Model:
         """Logits (batch, length, vocab) in fp32."""
         return self.decoder.apply(params, tokens)
 
+    def quantised(self) -> "Model":
+        """The same with int8 matrices, and a scale beside each for every output or embedding.
+
+        Biases and norms stay real. `layers.*.mlp.up.kernel` (layers, inputs, outputs) is int8 then,
+        and `layers.*.mlp.up.kernel_scale` (layers, outputs) of the dtype that the matrix had. A
+        matrix is made real where it is used, a layer at a time. `save_model` writes real tensors
+        of that dtype; `jaxgfo.dequantise(params)` gives parameters of this model.
+        """
+        config = replace(self.decoder.config, quantised=True)
+        return replace(self, params=quantise(self.params), decoder=_decoder(config)[2])
+
     @functools.cached_property
     def special_tokens(self) -> tuple[tuple[int, ...], int]:
         """Tokens that end a text, and the one to pad with, as the checkpoint's
@@ -130,22 +142,27 @@ def build(config: Any) -> tuple[Callable[..., Any], Params, Decoder, dict[str, T
     Raises:
         ValueError: an architecture or a setting that is not supported, by name.
     """
-    from flax import nnx
-
     from .. import tree
-    from .transformer import Transformer
 
     family = family_of(config.model_type)
     settings = Settings(config)
     described = family.describe(settings)
     settings.close()
+    make, shapes, decoder = _decoder(described)
+    tensors = expected(tree.flat_paths(shapes), family, described.num_heads)
+    return make, shapes, decoder, tensors
+
+
+def _decoder(config: Any) -> tuple[Callable[..., Any], Params, Decoder]:
+    from flax import nnx
+
+    from .transformer import Transformer
 
     def make(rngs):
-        return Transformer(described, rngs=rngs)
+        return Transformer(config, rngs=rngs)
 
     shapes, function = functional(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
-    tensors = expected(tree.flat_paths(shapes), family, described.num_heads)
-    return make, shapes, Decoder(function, described), tensors
+    return make, shapes, Decoder(function, config)
 
 
 def family_of(model_type: str | None) -> Any:

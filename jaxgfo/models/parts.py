@@ -9,24 +9,33 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Int8
 
 from .activations import ACTIVATIONS
 from .config import DecoderConfig
+from .quantised import INPUTS, narrowed
 
 # (query, key, value) -> what the heads read, and whatever is to be kept of keys and values.
 Mix = Callable[[Array, Array, Array], tuple[Array, Any]]
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias, in the dtype of x, which is that of the parameters."""
+    """x @ kernel + bias, in the dtype of x, which is that of the parameters.
+
+    The kernel of a quantised model is int8, and made real here, where it is used: never those of
+    two layers at a time.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, bias: bool, config: DecoderConfig, *, rngs: nnx.Rngs
     ):
         fresh = nnx.initializers.normal(config.init_scale)
-        self.biased = bias
-        self.kernel = nnx.Param(fresh(rngs.params(), (inputs, outputs)))
+        self.biased, self.quantised = bias, config.quantised
+        kernel = fresh(rngs.params(), (inputs, outputs))
+        if config.quantised:
+            kernel, scale = narrowed(kernel, INPUTS["kernel"])
+            self.kernel_scale = nnx.Param(scale)
+        self.kernel = nnx.Param(kernel)
         if bias:
             self.bias = nnx.Param(jnp.zeros(outputs))
 
@@ -34,8 +43,51 @@ class Linear(nnx.Module):
         """The layer's outputs for every vector."""
         # On a CPU, XLA takes the processor's bf16 instructions only where the product is fp32.
         wide = jnp.float32 if jax.default_backend() == "cpu" else None
-        y = jnp.matmul(x, self.kernel[...], preferred_element_type=wide).astype(x.dtype)
+        y = self.product(x, wide).astype(x.dtype)
         return y + self.bias[...] if self.biased else y
+
+    def product(self, x: Float[Array, "*batch inputs"], dtype: Any) -> Array:
+        """x @ kernel, accumulated and returned in a dtype; None: that of x."""
+        if not self.quantised:
+            return jnp.matmul(x, self.kernel[...], preferred_element_type=dtype)
+        return scaled_product(x, self.kernel[...], self.kernel_scale[...])
+
+
+class Embedding(nnx.Module):
+    """A table of vectors; int8 with a scale for every row in a quantised model."""
+
+    def __init__(self, rows: int, width: int, config: DecoderConfig, *, rngs: nnx.Rngs):
+        self.quantised = config.quantised
+        table = nnx.initializers.normal(config.init_scale)(rngs.params(), (rows, width))
+        if config.quantised:
+            table, scale = narrowed(table, INPUTS["embedding"])
+            self.embedding_scale = nnx.Param(scale)
+        self.embedding = nnx.Param(table)
+
+    def __call__(self, rows: Int[Array, "*batch"]) -> Float[Array, "*batch width"]:
+        """Vectors, in the dtype of the parameters."""
+        found = self.embedding[...][rows]
+        if not self.quantised:
+            return found
+        scale = self.embedding_scale[...][rows]
+        return found.astype(scale.dtype) * scale[..., None]
+
+    def product(self, x: Float[Array, "*batch width"], dtype: Any) -> Array:
+        """The inner products with every row, accumulated and returned in a dtype."""
+        table = self.embedding[...].T
+        if not self.quantised:
+            return jnp.matmul(x, table, preferred_element_type=dtype)
+        return scaled_product(x, table, self.embedding_scale[...])
+
+
+def scaled_product(
+    x: Float[Array, "*batch inputs"],
+    kernel: Int8[Array, "inputs outputs"],
+    scale: Float[Array, " outputs"],
+) -> Float[Array, "*batch outputs"]:
+    """x @ kernel * scale in fp32: before it is scaled, it may be too large for fp16."""
+    y = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+    return y * scale.astype(jnp.float32)
 
 
 class Norm(nnx.Module):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from . import attention
 from .config import DecoderConfig
-from .parts import Block, Linear, Norm
+from .parts import Block, Embedding, Linear, Norm
 from .rope import rotate
 
 STACK = "*"  # in a path: the leading axis of the arrays below counts the layers
@@ -47,10 +47,9 @@ class Transformer(nnx.Module):
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.config = config
         size, width = config.hidden_size, config.embed_size or config.hidden_size
-        fresh = nnx.initializers.normal(config.init_scale)
-        self.embed = nnx.Embed(config.vocab_size, width, embedding_init=fresh, rngs=rngs)
+        self.embed = Embedding(config.vocab_size, width, config, rngs=rngs)
         if config.positions:
-            self.positions = nnx.Embed(config.positions, size, embedding_init=fresh, rngs=rngs)
+            self.positions = Embedding(config.positions, size, config, rngs=rngs)
         if config.embed_size:
             self.project_in = Linear(width, size, False, config, rngs=rngs)
             self.project_out = Linear(size, width, False, config, rngs=rngs)
@@ -113,8 +112,8 @@ class Transformer(nnx.Module):
 
     def logits(self, features: Float[Array, "*batch E"]) -> Float[Array, "*batch V"]:
         """Scores of the next token, accumulated and returned in fp32."""
-        kernel = self.embed.embedding[...].T if self.config.tied else self.head.kernel[...]
-        logits = jnp.matmul(features, kernel, preferred_element_type=jnp.float32)
+        head = self.embed if self.config.tied else self.head
+        logits = head.product(features, jnp.float32)
         cap = self.config.logit_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
@@ -148,8 +147,7 @@ class Transformer(nnx.Module):
         return self._finished(x), kept
 
     def _embedded(self, tokens, positions):
-        # Not `self.embed(tokens)`: nnx.Embed casts to the dtype it was built with.
-        x = self.embed.embedding[...][tokens]
+        x = self.embed(tokens)
         if self.config.embed_scale is not None:
             x = x * jnp.asarray(self.config.embed_scale, x.dtype)
         if self.config.embed_size:
@@ -160,7 +158,7 @@ class Transformer(nnx.Module):
                 raise ValueError(
                     f"a sequence of {tokens.shape[1]} tokens; this model has {last} positions"
                 )
-            x = x + self.positions.embedding[...][positions + self.config.position_offset]
+            x = x + self.positions(positions + self.config.position_offset)
         return x
 
     def _finished(self, x):

@@ -19,10 +19,14 @@ from . import pairs
 class Seeded:
     """Members center ± scale * noise, with noise of its own for every parameter, never stored.
 
+    Leaves of int8 move by whole steps: scale * noise is rounded at random, without bias, and alike
+    for both members of a pair; they stop at -127 and 127.
+
     Attributes:
-        center: a tree of real parameters; member 0.
+        center: a tree of real or int8 parameters; member 0.
         key: what all noise is drawn from.
-        scale: standard deviation of the noise, in the units of the parameters.
+        scale: standard deviation of the noise, in the units of the parameters; at most 127 for
+            int8.
         pop_size: members.
         noise: how it is made; `signs` cost least where weights are many.
         antithetic: members 2k and 2k + 1 share noise, with opposite signs; False: all have their
@@ -52,9 +56,9 @@ class Seeded:
 
     def weights(self, drawn: list[Any], sign: Float[Array, ""]) -> Params:
         """A member, with leaves `Drawn`."""
-        step = sign * jnp.asarray(self.scale, sign.dtype)
+        scale = jnp.asarray(self.scale, sign.dtype)
         leaves = [
-            Drawn(x, key, step, table, self.noise, path)
+            Drawn(x, key, sign, scale, table, self.noise, path)
             for (key, table), (path, x) in zip(drawn, tree.flat_paths(self.center).items())
         ]
         return jax.tree.unflatten(jax.tree.structure(self.center), leaves)
@@ -92,6 +96,10 @@ class Seeded:
 
         Over the axis "pop" of a mesh each device sums its own part, and keeps its part of the total
         where an axis of the leaf divides.
+
+        Of int8 leaves the steps of `noise.steps` are summed instead, scale included, as they were
+        before anything stopped at -127 or 127: there one member of a pair has not moved, and the
+        difference of the two is that of half the way.
         """
         return mesh.total(_sum, factors, self)
 
