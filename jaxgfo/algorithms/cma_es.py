@@ -57,7 +57,8 @@ class CMAES:
 
     Attributes:
         init_scale: σ of the first generation; a third of the distance to the optimum is good.
-        active: whether the worse half teaches too, where not to go.
+        active: whether the worse half teaches too, where not to go; never with `bounds`, where
+            what stopped at a wall would teach the wrong thing.
         restarts: `ipop`, `bipop` or `none`.
         bounds: the box searched; None: unbounded.
         pop_size: members of the first run, at least 4; the paper has 4 + floor(3 ln n).
@@ -124,7 +125,9 @@ class CMAES:
         """Move the mean, the step size and the covariance towards the better half."""
         n, learnt = state.path.size, differ(fitness)
         history = stopping.record(state.history, fitness)
-        rates = cumulation.rates(n, self.pop_size, active=self.active)
+        # Within bounds, worse members that stop at a wall would unlearn the way to the optimum there.
+        active = self.active and self.bounds is None
+        rates = cumulation.rates(n, self.pop_size, active=active)
         gap = max(1, int(1 / (10 * n * (rates.rank_one + rates.rank_mu))))
         due = learnt & ((state.step + 1) % gap == 0)
         with jax.default_matmul_precision("highest"):
