@@ -72,29 +72,28 @@ def until(algorithm, key, state, function, most, target=1e-8):
 
 def evaluations(algorithm, start, function, most=2000, seeds=15):
     """Median over seeds of those until fitness 1e-8, infinite where it is never reached."""
-    state = jaxgfo.init(algorithm, KEY, start)
+    state = algorithm.init(KEY, start)
     keys = jax.random.split(jax.random.key(1), seeds)
     _, lowest, count = jax.vmap(lambda key: until(algorithm, key, state, function, most))(keys)
-    spent = np.where(lowest <= 1e-8, count * algorithm.pop_size, np.inf)
-    return np.median(spent)
+    spent = count.astype(lowest.dtype) * algorithm.pop_size
+    return jnp.median(jnp.where(lowest <= 1e-8, spent, jnp.inf))
 
 
-@pytest.mark.parametrize(
-    ("function", "start", "scale", "expected"),
-    [
-        (sphere, 3.0, 1.0, 1520),
-        (ellipsoid, 3.0, 1.0, 4080),
-        (cigar, 3.0, 1.0, 3970),
-        (rosenbrock, 0.0, 0.5, 5010),
-    ],
-)
-def test_evaluations_to_the_optimum(function, start, scale, expected):
+def test_evaluations_to_the_optimum():
+    def median(index, start, scale):
+        algorithm = jaxgfo.CMAES(init_scale=scale, pop_size=10)
+
+        def function(x):
+            return jnp.stack([f(x) for f in (sphere, ellipsoid, cigar, rosenbrock)])[index]
+
+        return evaluations(algorithm, jnp.full(SIZE, start), function)
+
+    with jax.enable_x64(True):
+        start, scale = jnp.array([3.0, 3.0, 3.0, 0.0]), jnp.array([1.0, 1.0, 1.0, 0.5])
+        medians = jax.jit(jax.vmap(median))(jnp.arange(4), start, scale)
     # Medians of Hansen's own implementation. The standard error of a median of 15 runs is about a
     # twentieth of it on Rosenbrock's function, less on the others: three of them.
-    with jax.enable_x64(True):
-        algorithm = jaxgfo.CMAES(init_scale=jnp.asarray(scale), pop_size=10)
-        median = evaluations(algorithm, jnp.full(SIZE, start), function)
-    assert 0.85 * expected < median < 1.15 * expected
+    assert (np.abs(np.asarray(medians) / np.array([1520, 4080, 3970, 5010]) - 1) < 0.15).all()
 
 
 # One generation after the other, in plain NumPy
@@ -220,7 +219,7 @@ def test_separable_cost_grows_with_dimension_alone():
         spent = []
         for size, pop in ((10, 10), (40, 15)):
             algorithm = jaxgfo.SepCMAES(init_scale=jnp.asarray(1.0), pop_size=pop)
-            spent.append(evaluations(algorithm, jnp.full(size, 3.0), ellipsoid, seeds=5))
+            spent.append(float(evaluations(algorithm, jnp.full(size, 3.0), ellipsoid, seeds=3)))
     # Four times as many coordinates: with learning rates of a full covariance it would be sixteen.
     assert spent[0] < 4000
     assert 2 < spent[1] / spent[0] < 6
@@ -273,7 +272,7 @@ def test_learns_in_spite_of_narrow_leaves_and_a_start_outside_the_bounds():
     for cls in (jaxgfo.CMAES, jaxgfo.SepCMAES):
         algorithm = cls(init_scale=jnp.asarray(0.3), pop_size=10, bounds=bounds)
         finite, lowest, _ = rounded(
-            algorithm, KEY, start, lambda x: sphere(tree.matrix(x) - 0.1), 400
+            algorithm, KEY, start, lambda x: sphere(tree.matrix(x) - 0.1), 300
         )
         assert finite
         assert lowest < 1e-4
@@ -305,8 +304,9 @@ def test_moves_only_where_something_is_learnt(name):
     algorithm = jaxgfo.REGISTRY[name](init_scale=0.1, pop_size=8)
     for fitness, learns in FITNESS.values():
         state = jaxgfo.init(algorithm, KEY, jnp.zeros(4))
+        population, state = jaxgfo.ask(algorithm, KEY, state)
         # A generation before: paths and covariance are no longer as they began.
-        state, _, _ = jax.jit(generation, static_argnums=3)(algorithm, state, KEY, sphere)
+        state, _ = jaxgfo.tell(algorithm, KEY, state, population, sphere(population))
         population, state = jaxgfo.ask(algorithm, KEY, state)
         before = jax.tree.map(jnp.copy, state)
         state, info = jaxgfo.tell(algorithm, KEY, state, population, jnp.asarray(fitness))
@@ -326,14 +326,14 @@ def test_members_of_equal_fitness_are_exchangeable(name):
     state = jaxgfo.init(algorithm, KEY, jnp.zeros(4))
     population, state = jaxgfo.ask(algorithm, KEY, state)
     fitness, order = jnp.array([3.0, 1, 1, 2, 1, 2, 2, 2]), jnp.array([0, 4, 2, 7, 1, 3, 6, 5])
-    first = algorithm.tell(KEY, state, population, fitness)[0]
-    again = algorithm.tell(KEY, state, population[order], fitness)[0]
+    first = jaxgfo.tell(algorithm, KEY, jax.tree.map(jnp.copy, state), population, fitness)[0]
+    again = jaxgfo.tell(algorithm, KEY, state, population[order], fitness)[0]
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_the_first_population_of_the_first_run_begins_with_the_start():
-    algorithm, start = jaxgfo.CMAES(bounds=Bounds(-1.0, 0.2)), jnp.full(4, 0.5)
+    algorithm, start = jaxgfo.CMAES(pop_size=8, bounds=Bounds(-1.0, 0.2)), jnp.full(4, 0.5)
     state = jaxgfo.init(algorithm, KEY, start)
     population, _ = jaxgfo.ask(algorithm, KEY, state)
     assert (population[0] == start).all()

@@ -125,7 +125,7 @@ class CMAES:
         """Move the mean, the step size and the covariance towards the better half."""
         n, learnt = state.path.size, differ(fitness)
         history = stopping.record(state.history, fitness)
-        # Within bounds, worse members that stop at a wall would unlearn the way to the optimum there.
+        # Within bounds, what stops at a wall would unlearn the way to an optimum there.
         active = self.active and self.bounds is None
         rates = cumulation.rates(n, self.pop_size, active=active)
         gap = max(1, int(1 / (10 * n * (rates.rank_one + rates.rank_mu))))
