@@ -1,5 +1,6 @@
 """Gradient-free optimisation for language models in JAX."""
 
+from .algorithms import CMAES as CMAES
 from .algorithms import REGISTRY as REGISTRY
 from .algorithms import SHADE as SHADE
 from .algorithms import SPSA as SPSA
@@ -12,6 +13,7 @@ from .algorithms import OpenES as OpenES
 from .algorithms import ParallelTempering as ParallelTempering
 from .algorithms import ParticleSwarm as ParticleSwarm
 from .algorithms import RandomSearch as RandomSearch
+from .algorithms import SepCMAES as SepCMAES
 from .algorithms import SimulatedAnnealing as SimulatedAnnealing
 from .batches import Minibatches as Minibatches
 from .batches import minibatches as minibatches

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PyTree, Shaped
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 Tree = PyTree[Any]
 Class = TypeVar("Class", bound=type)
@@ -99,6 +100,13 @@ def concatenate(first: Tree, second: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
 
 
+def squares(population: Tree) -> Float[Array, " pop"]:
+    """The squared Euclidean length of every member."""
+    leaves = jax.tree.leaves(population)
+    parts = [jnp.sum(jnp.square(x), axis=tuple(range(1, x.ndim))) for x in leaves]
+    return jnp.sum(jnp.stack(parts), axis=0)
+
+
 def normal(key: Array, population: Tree) -> Tree:
     """Standard normal noise of the shapes of the leaves, in the dtype of `wide`."""
     return map_keys(lambda k, x: jax.random.normal(k, x.shape, wide(x).dtype), key, population)
@@ -125,6 +133,38 @@ def require(accepts: Callable[[Any], bool], tree: Tree, what: str) -> None:
         if not accepts(leaf):
             where = jax.tree_util.keystr(path) or "the array"
             raise ValueError(f"{what}; {where} has dtype {leaf.dtype}")
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Dtypes:
+    """The dtypes of a tree's leaves, in a state that holds the tree in wider ones."""
+
+    leaves: tuple[Any, ...]
+
+    def cast(self, tree: Tree) -> Tree:
+        """The tree with these dtypes."""
+        leaves, treedef = jax.tree.flatten(tree)
+        return treedef.unflatten([x.astype(t) for x, t in zip(leaves, self.leaves)])
+
+
+def dtypes(tree: Tree) -> Dtypes:
+    """The dtypes of the leaves, in the order of the flattened tree."""
+    return Dtypes(tuple(x.dtype for x in jax.tree.leaves(tree)))
+
+
+def matrix(population: Tree) -> Float[Array, "pop size"]:
+    """A member a row: the leaves (pop, ...) one after the other, in the dtype of `wide`."""
+    leaves = [wide(x).reshape(x.shape[0], -1) for x in jax.tree.leaves(population)]
+    return jnp.concatenate(leaves, axis=1)
+
+
+def from_matrix(rows: Float[Array, "pop size"], member: Tree) -> Tree:
+    """The members whose coordinates are rows: leaves (pop, ...) of the shapes of `member`."""
+    leaves, treedef = jax.tree.flatten(member)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    parts = jnp.split(rows, ends[:-1], axis=1)
+    return treedef.unflatten([p.reshape(-1, *x.shape) for p, x in zip(parts, leaves)])
 
 
 def flat_paths(tree: Tree) -> dict[str, Any]:

@@ -266,7 +266,9 @@ def test_help_shows_the_options_of_the_chosen_algorithm(capsys, name):
     code, out, _ = call(capsys, f"tune --algorithm {name} --help")
     assert code == 0
     for field in dataclasses.fields(jaxgfo.REGISTRY[name]):
-        assert "--" + field.name.replace("_", "-") in out
+        # Of what is on by default there is only the way to turn it off.
+        prefix = "--no-" if field.default is True else "--"
+        assert prefix + field.name.replace("_", "-") in out
     for option in ("--model", "--data", "--space", "--seconds", "--bounds-mode", "--json"):
         assert option in out
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,14 @@ every_case = pytest.mark.parametrize(("name", "kind"), CASES)
 every_algorithm = pytest.mark.parametrize("name", jaxgfo.REGISTRY)
 every_bounded = pytest.mark.parametrize(
     "name", [n for n, cls in jaxgfo.REGISTRY.items() if "bounds" in cls.__dataclass_fields__]
+)
+every_uniform = pytest.mark.parametrize(  # init_scale may be None: uniform in the bounds
+    "name",
+    [
+        n
+        for n, cls in jaxgfo.REGISTRY.items()
+        if type(None) in typing.get_args(typing.get_type_hints(cls).get("init_scale"))
+    ],
 )
 every_variant = pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
 
@@ -257,7 +266,7 @@ def test_stays_inside_its_bounds(name):
     assert np.abs([p["scalar"] for p in seen]).max() > 0.1  # no bounds there
 
 
-@every_bounded
+@every_uniform
 def test_uniform_start_needs_bounds(name):
     with pytest.raises(ValueError, match="needs bounds: pass bounds=Bounds"):
         jaxgfo.init(build(name, init_scale=None), KEY, STARTS["flat"])

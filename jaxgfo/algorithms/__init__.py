@@ -1,5 +1,6 @@
 """The registry: one file, one algorithm, one line here."""
 
+from .cma_es import CMAES as CMAES
 from .differential_evolution import DifferentialEvolution as DifferentialEvolution
 from .generalized_annealing import GeneralizedAnnealing as GeneralizedAnnealing
 from .genetic import GeneticAlgorithm as GeneticAlgorithm
@@ -9,6 +10,7 @@ from .open_es import OpenES as OpenES
 from .parallel_tempering import ParallelTempering as ParallelTempering
 from .particle_swarm import ParticleSwarm as ParticleSwarm
 from .random_search import RandomSearch as RandomSearch
+from .sep_cma_es import SepCMAES as SepCMAES
 from .shade import SHADE as SHADE
 from .simulated_annealing import SimulatedAnnealing as SimulatedAnnealing
 from .spsa import SPSA as SPSA
@@ -21,6 +23,8 @@ REGISTRY: dict[str, type] = {
     "pt": ParallelTempering,
     "gsa": GeneralizedAnnealing,
     "pso": ParticleSwarm,
+    "cma": CMAES,
+    "sepcma": SepCMAES,
     "openes": OpenES,
     "lowrank-es": LowRankES,
     "spsa": SPSA,
