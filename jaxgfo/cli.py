@@ -153,7 +153,7 @@ def _algorithms() -> int:
             default = repr(field.default) if field.default is not None else "none"
             table.add_row(field.name, default, describe.hyperparameters(cls)[field.name])
         console.print(table)
-    console.print(_of_evosax(), soft_wrap=True)
+    console.print(_of_evosax(), soft_wrap=True, markup=False, highlight=False)
     return 0
 
 

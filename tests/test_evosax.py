@@ -83,7 +83,7 @@ def test_what_cannot_run_is_known():
 
 
 def run(algorithm, failed, num=GENERATIONS, until=4):
-    """Fitness (num, pop), infos, and the first member; `failed` ones fail in `until` generations."""
+    """Fitness (num, pop) and infos; `failed` members fail in the first `until` generations."""
     state, history, infos, first = jaxgfo.init(algorithm, KEY, START), [], [], None
     for step, keys in enumerate(jax.random.split(KEY, (num, 2))):
         before = jax.tree.map(np.asarray, state.search) if step < until else None

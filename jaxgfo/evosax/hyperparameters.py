@@ -102,7 +102,7 @@ def _defaults(inner: type, members: int, size: int) -> dict[str, Any]:
 def _needed(inner: type, size: int) -> dict[str, Any]:
     """What a constructor cannot do without."""
     there = library.constructor(inner)
-    given = {"num_populations": 2} if "num_populations" in there else {}
+    given: dict[str, Any] = {"num_populations": 2} if "num_populations" in there else {}
     if "sampling_fn" in there:
         given["sampling_fn"] = sampling(size, jnp.float32, 1.0)
     return given
@@ -130,8 +130,7 @@ def _like(value: Any, default: Any) -> Any:
     """A number in the type of evosax's own: whole ones and truths are traced as real ones."""
     if not hasattr(default, "dtype") and not isinstance(default, int | float):
         return value  # a tree
-    value, dtype = jnp.asarray(value), jnp.asarray(default).dtype
-    return value != 0 if dtype == jnp.bool_ else value.astype(dtype)
+    return jnp.asarray(value).astype(jnp.asarray(default).dtype)
 
 
 def _given(self: Any, inner: type, size: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""evosax itself: its algorithms by name, what they can be given, and calls that suit strict code."""
+"""evosax itself: its algorithms by name, what they can be given, and how they are called."""
 
 import contextlib
 import difflib
