@@ -151,13 +151,13 @@ def test_hyperparameters_and_bounds_are_options(capsys, monkeypatch, options, fi
 
 
 def test_algorithms_of_evosax(work, capsys):
-    line = f"{TINY} --algorithm evosax:DifferentialEvolution --pop-size 4"
-    report = report_of(capsys, f"{line} --no-elitism --crossover-rate 0.5")
+    line = f"{TINY} --algorithm evosax:HillClimbing --pop-size 4"
+    report = report_of(capsys, f"{line} --init-scale 0.1")
     assert (report["algorithm"], report["out"]) == (
-        "evosax:DifferentialEvolution",
-        "runs/evosax-DifferentialEvolution-1",
+        "evosax:HillClimbing",
+        "runs/evosax-HillClimbing-1",
     )
-    given = {"pop_size": 4, "elitism": False, "crossover_rate": 0.5, "init_scale": 0.05}
+    given = {"pop_size": 4, "init_scale": 0.1}
     assert given.items() <= report["hyperparameters"].items()
     assert report["train_after"] <= report["train_before"]
     code, out, _ = call(capsys, "tune --algorithm=evosax:Open_ES --help")
@@ -187,7 +187,7 @@ def test_evosax_that_is_not_there(capsys, monkeypatch):
         assert "pip install 'jaxgfo[evosax]'" in out + err
 
 
-def test_an_optimizer_is_chosen_by_its_name(capsys, monkeypatch):
+def test_names_and_truths_are_options(capsys, monkeypatch):
     chosen = []
 
     def prepare(name, algorithm, options):
@@ -195,8 +195,17 @@ def test_an_optimizer_is_chosen_by_its_name(capsys, monkeypatch):
         raise ValueError("enough")
 
     monkeypatch.setattr(cli, "prepare", prepare)
-    assert call(capsys, "tune --algorithm openes --optimizer sgd")[0] == 2
-    assert chosen == [jaxgfo.OpenES(optimizer="sgd")]
+    for name, options in (
+        ("openes", "--optimizer sgd"),
+        ("evosax:ARS", "--optimizer sgd --learning-rate 0.1"),
+        ("evosax:DifferentialEvolution", "--no-elitism --crossover-rate 0.5"),
+    ):
+        assert call(capsys, f"tune --algorithm {name} {options}")[0] == 2
+    assert chosen == [
+        jaxgfo.OpenES(optimizer="sgd"),
+        jaxgfo.Evosax("ARS", optimizer="sgd", learning_rate=0.1),
+        jaxgfo.Evosax("DifferentialEvolution", elitism=False, crossover_rate=0.5),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,10 @@ def Evosax(name: str, **chosen: Any) -> Any:
     fitness_shaping_fn may be a name, like "centered_rank". Functions are compared by identity: make
     one once, and equal algorithms compile once.
 
-    What is shielded: a failed member counts as just worse than the worst of its generation, for
-    algorithms that keep their members than the worst so far, where one NaN is enough to leave many of
-    evosax's with nothing else;
-    a generation that teaches nothing leaves the state as it was before `ask`, and so does one that
-    would leave numbers that are not finite; dtypes stay; ask and tell compile once for equal
+    What is shielded: a failed member counts as just worse than the worst of its generation or, for
+    algorithms that keep their members, than the worst so far: to many of evosax's one NaN is the
+    end. A generation that teaches nothing leaves the state as it was before `ask`, and so does one
+    that would leave numbers that are not finite. Dtypes stay. ask and tell compile once for equal
     hyperparameters, where evosax 0.3.2 compiles both twice for every object.
 
     Row 0 of the first population is the start in place of what evosax drew, and is told as what it
