@@ -26,6 +26,7 @@ from .core import static as static
 from .core import tell as tell
 from .core import within as within
 from .evaluation import evaluate as evaluate
+from .evosax import Evosax as Evosax
 from .generation import Generated as Generated
 from .generation import generate as generate
 from .io.huggingface import load_model as load_model

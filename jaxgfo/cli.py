@@ -5,22 +5,19 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_type_hints
+from typing import Annotated, Any, Literal, Union
 
 import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from . import describe
+from . import choices, describe, evosax
 from .algorithms import REGISTRY
 from .bounds import Bounds
-from .core import Scalar
 from .planning import Plan
 from .tune import Data, Options, prepare, prepare_scoring
 
-DEFAULT = "sa"
-OMITTED = ("bounds",)  # given by two options of their own
 EXPECTED = (ValueError, OSError, MemoryError)  # what wrong input raises, with the way out
 
 
@@ -32,14 +29,14 @@ class Search(Options):
     The options of the chosen algorithm stand at the end: jaxgfo tune --algorithm de --help.
 
     Attributes:
-        algorithm: Which search; `jaxgfo algorithms` tells more.
+        algorithm: Which search, or evosax:NAME for one of evosax; `jaxgfo algorithms` tells more.
         bounds: Lowest and highest value of every coordinate of a candidate.
         bounds_mode: What happens at the bounds.
         dry_run: Check everything, print what a generation needs, and stop there.
         json: Print one line of JSON at the end, and nothing else on standard output.
     """
 
-    algorithm: Literal[tuple(REGISTRY)] = DEFAULT  # type: ignore[valid-type]
+    algorithm: str = choices.DEFAULT
     bounds: tuple[float, float] | None = None
     bounds_mode: Literal["clip", "reflect", "wrap"] = "clip"
     dry_run: bool = False
@@ -67,7 +64,10 @@ class Algorithms:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `jaxgfo`."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    search = _search_of(_chosen(argv))
+    try:
+        search = _search_of(choices.chosen(argv))
+    except (ImportError, ValueError) as error:
+        return _refuse(error)
     commands: Any = Union[  # noqa: UP007 (pyright refuses | between Annotated)
         Annotated[search, tyro.conf.subcommand("tune", description=describe.prose(Search))],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
@@ -153,7 +153,15 @@ def _algorithms() -> int:
             default = repr(field.default) if field.default is not None else "none"
             table.add_row(field.name, default, describe.hyperparameters(cls)[field.name])
         console.print(table)
+    console.print(_of_evosax(), soft_wrap=True, markup=False, highlight=False)
     return 0
+
+
+def _of_evosax() -> str:
+    try:
+        return f"{choices.EVOSAX}NAME  of evosax: {', '.join(evosax.names())}"
+    except ImportError as error:
+        return f"{choices.EVOSAX}NAME  {error}"
 
 
 def _show(plan: Plan, as_json: bool) -> int:
@@ -170,52 +178,34 @@ def _refuse(error: BaseException) -> int:
     return 2
 
 
-def _chosen(argv: list[str]) -> str:
-    """The algorithm on the command line: its hyperparameters become options."""
-    for index, word in enumerate(argv):
-        option, _, value = word.partition("=")
-        if option == "--algorithm":
-            value = value or (argv[index + 1] if index + 1 < len(argv) else "")
-            return value if value in REGISTRY else DEFAULT
-    return DEFAULT
-
-
 def _search_of(name: str) -> Any:
     """`Search` with the hyperparameters of one algorithm as further options."""
-    cls = REGISTRY[name]
-    hints, help_of = get_type_hints(cls), describe.hyperparameters(cls)
-    own = [
-        (f.name, Annotated[_plain(hints[f.name]), tyro.conf.arg(help=help_of[f.name])], f.default)
-        for f in dataclasses.fields(cls)
-        if f.name not in OMITTED
+    group = choices.options(name)
+    which = Annotated[
+        Literal[choices.names(name)],  # type: ignore[valid-type]
+        tyro.conf.arg(help=describe.hyperparameters(Search)["algorithm"]),
     ]
-    group = dataclasses.make_dataclass(
-        cls.__name__, [(n, kind, dataclasses.field(default=d)) for n, kind, d in own], frozen=True
-    )
-    group.__doc__ = f"{name}: {describe.headline(cls)}"
     return dataclasses.make_dataclass(
         "Search",
-        [("hyperparameters", group, dataclasses.field(default_factory=group))],
+        [
+            ("algorithm", which, dataclasses.field(default=choices.DEFAULT)),
+            ("hyperparameters", group, dataclasses.field(default_factory=group)),
+        ],
         bases=(Search,),
         frozen=True,
         kw_only=True,
     )
 
 
-def _plain(hint: Any) -> Any:
-    """The type of an option: any traced number is a float on the command line."""
-    return {Scalar: float, Scalar | None: float | None}.get(hint, hint)
-
-
 def _algorithm(command: Search) -> Any:
-    cls = REGISTRY[command.algorithm]
     values = dataclasses.asdict(command.hyperparameters)  # type: ignore[attr-defined]
+    bounds = None
     if command.bounds is not None:
         low, high = command.bounds
         if not low < high:
             raise ValueError(f"bounds are {low} and {high}; expected the lower one first")
-        values["bounds"] = Bounds(low, high, command.bounds_mode)
-    return cls(**values)
+        bounds = Bounds(low, high, command.bounds_mode)
+    return choices.algorithm(command.algorithm, values, bounds)
 
 
 if __name__ == "__main__":

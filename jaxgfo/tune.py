@@ -262,7 +262,7 @@ def _reserve(out: Path | None, name: str) -> Path:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         return out
-    return _fresh(Path("runs") / name)
+    return _fresh(Path("runs") / name.replace(":", "-"))  # which some systems do not allow
 
 
 def _fresh(stem: Path) -> Path:

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import signal
+import sys
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors import safe_open
 
 import jaxgfo
 from jaxgfo import cli, describe, tune
+from jaxgfo.evosax import adapted
 from jaxgfo.io import log
 from jaxgfo.options import Data, Options
 
@@ -206,6 +208,64 @@ def test_hyperparameters_and_bounds_are_options(capsys, monkeypatch, options, fi
     assert chosen == [("de", jaxgfo.DifferentialEvolution(**fields), again)]
 
 
+def test_algorithms_of_evosax(work, capsys):
+    line = f"{TINY} --algorithm evosax:HillClimbing --pop-size 4"
+    report = report_of(capsys, f"{line} --init-scale 0.1")
+    assert (report["algorithm"], report["out"]) == (
+        "evosax:HillClimbing",
+        "runs/evosax-HillClimbing-1",
+    )
+    given = {"pop_size": 4, "init_scale": 0.1}
+    assert given.items() <= report["hyperparameters"].items()
+    assert report["train_after"] <= report["train_before"]
+    code, out, _ = call(capsys, "tune --algorithm=evosax:Open_ES --help")
+    assert code == 0
+    for option in (
+        "--init-scale",
+        "--optimizer",
+        "--learning-rate",
+        "--no-use-antithetic",
+        "CMA_ES",
+    ):
+        assert (option in out) == (option != "CMA_ES")
+
+
+def test_evosax_that_is_not_there(capsys, monkeypatch):
+    line = "tune --algorithm evosax:"
+    code, out, err = call(capsys, f"{line}PGP")
+    assert (code, out) == (2, "")
+    assert err.startswith("jaxgfo: evosax has no 'PGP'; closest: PGPE")
+    code, out, _ = call(capsys, "algorithms")
+    assert re.search(r"^evosax:NAME  of evosax: ARS, .*PGPE", out, re.MULTILINE)
+    monkeypatch.setitem(sys.modules, "evosax.algorithms", None)
+    adapted.cache_clear()
+    for again, expected in (("algorithms", 0), (f"{line}PGPE", 2)):
+        code, out, err = call(capsys, again)
+        assert code == expected
+        assert "pip install 'jaxgfo[evosax]'" in out + err
+
+
+def test_names_and_truths_are_options(capsys, monkeypatch):
+    chosen = []
+
+    def prepare(name, algorithm, options):
+        chosen.append(algorithm)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cli, "prepare", prepare)
+    for name, options in (
+        ("openes", "--optimizer sgd"),
+        ("evosax:ARS", "--optimizer sgd --learning-rate 0.1"),
+        ("evosax:DifferentialEvolution", "--no-elitism --crossover-rate 0.5"),
+    ):
+        assert call(capsys, f"tune --algorithm {name} {options}")[0] == 2
+    assert chosen == [
+        jaxgfo.OpenES(optimizer="sgd"),
+        jaxgfo.Evosax("ARS", optimizer="sgd", learning_rate=0.1),
+        jaxgfo.Evosax("DifferentialEvolution", elitism=False, crossover_rate=0.5),
+    ]
+
+
 @pytest.mark.parametrize(
     "space", [pytest.param("full", marks=pytest.mark.slow), "flat:head", "subspace:3"]
 )
@@ -341,6 +401,11 @@ REFUSED = {
     "range": (None, "--weight 3", "weight is 3.0; expected a number in [0, 2]"),
     "choice": (None, "--strategy rand/2", "rand/2"),
     "bounds": (None, "--bounds 1 0", "bounds are 1.0 and 0.0; expected the lower one first"),
+    "bounds where there are none": (
+        None,
+        "--algorithm=openes --bounds 0 1",
+        "openes has no bounds: leave --bounds out",
+    ),
     "missing bounds": (None, "--init-scale None", "bounds"),
     "evaluations": (None, "--evaluations 7", "evaluations is 7; one generation needs 8"),
     "generations": (None, "--generations 0", "generations is 0; expected more than 0"),

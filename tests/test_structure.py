@@ -31,6 +31,7 @@ PARTS = {  # a part of the package -> the parts it may know
     "population": CORE | {"bounds", "low_rank", "mesh", "noise"},
     "operators": CORE | {"bounds", "mesh", "noise", "population", "shaping"},
     "algorithms": CORE | {"bounds", "mesh", "noise", "population", "operators", "shaping"},
+    "evosax": CORE | {"operators", "population", "shaping"},
     "spaces": CORE,
     "models": CORE,
     "objectives": CORE,
@@ -54,7 +55,9 @@ PARTS = {  # a part of the package -> the parts it may know
     | {"batches", "budget", "optional"}
     | {"embedded", "io", "loop", "mesh", "models", "objectives", "options", "planning", "processes"}
     | {"spaces"},
-    "cli": CORE | {"describe", "algorithms", "bounds", "planning", "tune", "io"},
+    "choices": CORE | {"algorithms", "bounds", "describe", "evosax"},
+    "cli": CORE
+    | {"algorithms", "bounds", "choices", "describe", "evosax", "io", "planning", "tune"},
 }
 
 
@@ -111,7 +114,9 @@ def test_a_file_is_short_and_safe(file):
 
 
 def test_import_is_light():
-    heavy = "transformers flax torch optax rich tyro matplotlib safetensors tokenizers".split()
+    heavy = (
+        "transformers flax torch optax rich tyro matplotlib safetensors tokenizers evosax".split()
+    )
     code = f"import jaxgfo, sys; print(*(m for m in {heavy} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
