@@ -1,7 +1,6 @@
 """Every algorithm of evosax through the front doors, and held against evosax itself."""
 
 import dataclasses
-import os
 import sys
 
 import jax
@@ -35,12 +34,8 @@ AIMLESS = {
     "DiffusionEvolution": "weighs by exp(-fitness), which differs little between these members",
 }
 # One of each kind: what is drawn in pairs, kept in the state between ask and tell, several means,
-# learnt features, and members that are kept. The others take a minute.
+# learnt features, and members that are kept.
 USUAL = {"PGPE", "CMA_ES", "GuidedES", "SV_Open_ES", "LES", "GESMR_GA", "PSO", "RandomSearch"}
-others = (
-    pytest.mark.slow,
-    pytest.mark.skipif("EVOSAX" not in os.environ, reason="a minute of compiling; set EVOSAX=all"),
-)
 FAILED = {
     "none": np.zeros(POP_SIZE, bool),
     "one": np.arange(POP_SIZE) == 1,
@@ -107,7 +102,8 @@ def run(algorithm, failed, num=GENERATIONS, until=4):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in USUAL else others) for n in sorted(algorithms)]
+    "name",
+    [pytest.param(n, marks=() if n in USUAL else pytest.mark.slow) for n in sorted(algorithms)],
 )
 def test_contract(name, caplog):
     with jax.log_compiles():

@@ -143,6 +143,10 @@ class CMAES:
         )
         return state, info
 
+    def center(self, state: CMAState) -> Params:
+        """The mean, in the candidates' dtypes."""
+        return state.dtypes.cast(state.mean)
+
     def restart(self, key: Key, state: CMAState, start: Params) -> tuple["CMAES", CMAState] | None:
         """The next run, after one whose `Info.stopped` was 1; None: there is none.
 

@@ -101,6 +101,10 @@ class SepCMAES:
         info = CumulationInfo(state.sigma, ratio, learnt.astype(dtype), stopped.astype(dtype))
         return state, info
 
+    def center(self, state: SepCMAState) -> Params:
+        """The mean, in the candidates' dtypes."""
+        return state.dtypes.cast(state.mean)
+
     def _moved(self, state: SepCMAState, population: Population, fitness: Fitness) -> SepCMAState:
         rates = cumulation.rates(tree.size(state.mean), self.pop_size, diagonal=True)
         center, steps = cumulation.steps(state.mean, state.sigma, population, self.bounds)
