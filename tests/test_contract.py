@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from problems import (
 
 import jaxgfo
 from jaxgfo import core, tree
+from jaxgfo.core import Scalar
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(7)
@@ -36,6 +38,10 @@ every_case = pytest.mark.parametrize(("name", "kind"), CASES)
 every_algorithm = pytest.mark.parametrize("name", jaxgfo.REGISTRY)
 every_bounded = pytest.mark.parametrize(
     "name", [n for n, cls in jaxgfo.REGISTRY.items() if "bounds" in cls.__dataclass_fields__]
+)
+every_uniform = pytest.mark.parametrize(
+    "name",
+    [n for n, c in jaxgfo.REGISTRY.items() if get_type_hints(c).get("init_scale") == Scalar | None],
 )
 every_variant = pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
 
@@ -56,8 +62,8 @@ def test_moves_every_kind_of_real_candidate(name):
 
 @every_case
 def test_run(name, kind, caplog):
-    # No other test has nine members: every compilation that is logged is this test's own.
-    algorithm, start = build(name, kind, pop_size=9), copy(STARTS[kind])
+    # No other test has ten members: every compilation that is logged is this test's own.
+    algorithm, start = build(name, kind, pop_size=10), copy(STARTS[kind])
     keys = jax.random.split(KEY, 10)
     with jax.log_compiles():
         state, populations = jaxgfo.init(algorithm, KEY, start), []
@@ -89,7 +95,7 @@ def check_donated(asked, population):
 def check_types(population, start):
     assert jax.tree.structure(population) == jax.tree.structure(start)
     for x, like in zip(jax.tree.leaves(population), jax.tree.leaves(start)):
-        assert (x.shape, x.dtype) == ((9, *like.shape), like.dtype)
+        assert (x.shape, x.dtype) == ((10, *like.shape), like.dtype)
 
 
 def check_replay(algorithm, state):
@@ -255,7 +261,7 @@ def test_stays_inside_its_bounds(name):
     assert np.abs([p["scalar"] for p in seen]).max() > 0.1  # no bounds there
 
 
-@every_bounded
+@every_uniform
 def test_uniform_start_needs_bounds(name):
     with pytest.raises(ValueError, match="needs bounds: pass bounds=Bounds"):
         jaxgfo.init(build(name, init_scale=None), KEY, STARTS["flat"])

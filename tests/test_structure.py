@@ -30,7 +30,7 @@ PARTS = {  # a part of the package -> the parts it may know
     "mesh": CORE,
     "population": CORE | {"bounds", "low_rank", "mesh", "noise"},
     "operators": CORE | {"bounds", "mesh", "population", "shaping"},
-    "algorithms": CORE | {"bounds", "noise", "population", "operators"},
+    "algorithms": CORE | {"bounds", "noise", "population", "operators", "shaping"},
     "spaces": CORE,
     "models": CORE,
     "objectives": CORE,

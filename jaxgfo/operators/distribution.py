@@ -1,0 +1,111 @@
+"""What search distributions share: a mean in wide precision, and members drawn around it.
+
+They learn from the members that were evaluated: rounded to the candidate's dtype, inside the box.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .. import bounds as box
+from .. import tree
+from ..bounds import Bounds
+from ..core import Params, Population, Scalar
+from ..population import repeat
+
+FARTHEST = 10.0  # standard deviations: no draw lies beyond, what a wall or rounding moved may
+
+
+@tree.node(static=("dtypes",))
+class Kinds:
+    """The dtypes of a candidate's leaves, where a state holds it in wide precision only."""
+
+    dtypes: tuple[Any, ...]
+
+
+def begin(start: Params, name: str) -> tuple[Params, Kinds]:
+    """`start` in wide precision, and the dtypes of its leaves.
+
+    Raises:
+        ValueError: a leaf that is not real.
+    """
+    tree.require(tree.is_float, start, f"{name} moves real numbers")
+    return jax.tree.map(tree.wide, start), Kinds(tuple(x.dtype for x in jax.tree.leaves(start)))
+
+
+def members(
+    mean: Params, steps: Population, kinds: Kinds, step: Int[Array, ""], bounds: Bounds | None
+) -> Population:
+    """mean + steps (pop, ...), in the candidate's dtypes and inside the box.
+
+    Member 0 is the mean itself, also where it lies outside the box, in generation 0.
+    """
+    centers, treedef = jax.tree.flatten(mean)
+
+    def narrow(x, dtype):
+        limits = jnp.finfo(dtype)
+        return jnp.clip(x, limits.min.astype(x.dtype), limits.max.astype(x.dtype)).astype(dtype)
+
+    moved = [
+        narrow(x + s, dtype) for x, s, dtype in zip(centers, jax.tree.leaves(steps), kinds.dtypes)
+    ]
+    still = [narrow(x, dtype) for x, dtype in zip(centers, kinds.dtypes)]
+    pop_size = moved[0].shape[0]
+    kept = (jnp.arange(pop_size) == 0) & (step == 0)
+    inside = box.apply(bounds, treedef.unflatten(moved))
+    return tree.where(kept, repeat(treedef.unflatten(still), pop_size), inside)
+
+
+def deviations(population: Population, center: Params) -> Population:
+    """x - center of every member (pop, ...), in wide precision."""
+    return jax.tree.map(lambda x, c: tree.wide(x) - tree.wide(c), population, center)
+
+
+def weighted(weights: Float[Array, " pop"], values: Population) -> Params:
+    """sum_k w_k v_k, of leaves (pop, ...)."""
+    return jax.tree.map(
+        lambda v: jnp.sum(tree.rows(weights, v).astype(v.dtype) * v, axis=0), values
+    )
+
+
+def grown(sigma: Array, exponent: Scalar) -> Array:
+    """sigma * exp(exponent), by a factor of e at most, where its square is a normal number."""
+    limits = jnp.finfo(sigma.dtype)
+    low, high = np.sqrt(float(limits.tiny)), np.sqrt(float(limits.max))
+    factor = jnp.exp(jnp.clip(exponent, -1.0, 1.0)).astype(sigma.dtype)
+    return jnp.clip(sigma * factor, sigma.dtype.type(low), sigma.dtype.type(high))
+
+
+def utilities(pop_size: int) -> Float[Array, " pop"]:
+    """Weights of NES by rank, best first: they sum to 0.
+
+    Reference: Wierstra et al. (2014), JMLR 15, section 3.1.
+    """
+    raw = np.maximum(0.0, np.log(pop_size / 2 + 1) - np.log(np.arange(1, pop_size + 1)))
+    return jnp.asarray(raw / raw.sum() - 1 / pop_size, jnp.result_type(float))
+
+
+def recombination(pop_size: int) -> np.ndarray:
+    """Weights of the mean of the better half by rank, best first (pop,): they sum to 1.
+
+    Reference: Hansen & Ostermeier (2001), doi:10.1162/106365601750190398, with the logarithms of
+    Loshchilov et al. (2017), arXiv:1705.06693, algorithm 1.
+    """
+    half = pop_size // 2
+    raw = np.maximum(0.0, np.log(half + 0.5) - np.log(np.arange(1, pop_size + 1)))
+    return raw / raw.sum()
+
+
+def geometric(sigma: Params) -> Float[Array, ""]:
+    """Geometric mean of all coordinates."""
+    total = sum(jnp.sum(jnp.log(x)) for x in jax.tree.leaves(sigma))
+    return jnp.exp(jnp.asarray(total) / tree.size(sigma))
+
+
+def root_mean_square(values: Params) -> Float[Array, ""]:
+    """Root mean square of all coordinates."""
+    total = sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(values))
+    return jnp.sqrt(jnp.asarray(total) / tree.size(values))
