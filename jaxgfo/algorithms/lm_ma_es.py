@@ -13,7 +13,7 @@ from .. import shaping, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import distribution
-from ..operators.distribution import FARTHEST, Kinds
+from ..operators.distribution import Kinds
 from ..population import repeat
 
 
@@ -47,7 +47,8 @@ class LMMAES:
     scales as there are vectors; sigma grows where p_sigma is longer than that of random selection.
 
     The mean of the selected z is found from that of the selected d, by the inverses of the
-    factors: no noise is stored or drawn again, and what bounds and rounding did is learnt. sigma
+    factors: no noise is stored or drawn again, and what bounds and rounding did is learnt. Its
+    length is limited as Hansen (2011, arXiv:1110.4181) limits that of injected solutions; sigma
     changes by a factor of e at most in one generation.
 
     The paper's rates are for n much larger than pop_size. Here c_sigma = 2 pop_size / n, c_c,i =
@@ -56,7 +57,8 @@ class LMMAES:
     Attributes:
         m: direction vectors; None: 4 + floor(3 ln n) for n coordinates.
         init_scale: first step size sigma.
-        bounds: the box searched; None: unbounded. What `wrap` moved is learnt where it came to lie.
+        bounds: the box searched; None: unbounded. Where the optimum lies on walls the search stops
+            near it, not at it: there `SNES` is exact.
         pop_size: members, at least 2; the paper's choice is 4 + floor(3 ln n).
 
     Reference: Loshchilov, Glasmachers & Beyer (2017), "Large scale black-box optimization by
@@ -108,7 +110,10 @@ class LMMAES:
 
         d = jax.tree.map(lambda x: x / state.sigma, move)
         z, _ = jax.lax.scan(_shrink, d, (state.vectors, _shares(state)), reverse=True)
-        z = jax.tree.map(lambda x: jnp.clip(x, -FARTHEST, FARTHEST), z)
+        # Where walls or rounding moved members in a narrow direction, it is out of all proportion.
+        longest = math.sqrt(2) + 2 * math.sqrt(size) / (size + 2)
+        length = math.sqrt(mass) * distribution.root_mean_square(z)
+        z = jax.tree.map(lambda x: x * (longest / jnp.maximum(length, longest)), z)
 
         c_sigma = min(2 * self.pop_size / size, 0.5)
         rates = np.minimum(self.pop_size / (4.0 ** np.arange(num) * size), 0.5)

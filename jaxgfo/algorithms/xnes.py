@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.scipy.linalg import expm, lu_factor, lu_solve
+from jax.scipy.linalg import expm
 from jaxtyping import Array, Float, Int
 
 from .. import bounds as box
@@ -14,7 +14,7 @@ from .. import shaping, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import distribution
-from ..operators.distribution import FARTHEST, Kinds
+from ..operators.distribution import Kinds
 
 MOST_COORDINATES = 2_000  # the matrix is 16 MB, and a generation some 10^11 operations
 LARGEST_STEP = 3.0  # norm of the exponent: what noise asks for is far below
@@ -26,6 +26,7 @@ class XNESState(NamedTuple):
     mean: Params  # (...) of the distribution, in wide precision
     sigma: Float[Array, ""]  # step size
     shape: Float[Array, "n n"]  # B, of determinant 1
+    noise: Float[Array, "pop n"]  # s of the members last asked
     kinds: Kinds  # dtypes of the candidate
     step: Int[Array, ""]  # generations told
 
@@ -86,14 +87,17 @@ class XNES:
                 "subspace"
             )
         sigma = jnp.asarray(self.init_scale, dtype)
-        return XNESState(mean, sigma, jnp.eye(size, dtype=dtype), kinds, jnp.zeros((), jnp.int32))
+        shape, noise = jnp.eye(size, dtype=dtype), jnp.zeros((self.pop_size, size), dtype)
+        return XNESState(mean, sigma, shape, noise, kinds, jnp.zeros((), jnp.int32))
 
     def ask(self, key: Key, state: XNESState) -> tuple[Population, XNESState]:
         """Draw the members."""
         flat, unravel = ravel_pytree(state.mean)
         noise = jax.random.normal(key, (self.pop_size, flat.size), flat.dtype)
+        noise = noise.at[0].multiply(jnp.where(state.step == 0, 0.0, 1.0))
         steps = jax.vmap(unravel)(state.sigma * _times(noise, state.shape.T))
-        return distribution.members(state.mean, steps, state.kinds, state.step, self.bounds), state
+        population = distribution.members(state.mean, steps, state.kinds, state.step, self.bounds)
+        return population, state._replace(noise=noise)
 
     def tell(
         self, key: Key, state: XNESState, population: Population, fitness: Fitness
@@ -107,47 +111,39 @@ class XNES:
             self.bounds, tree.lift(lambda m, d: m + self.mean_rate * d, state.mean, move)
         )
 
-        inverse, _ = _inverse(state.shape)
-        flat = jax.vmap(lambda member: ravel_pytree(member)[0])(away)
-        s = jnp.clip(_times(flat / state.sigma, inverse.T), -FARTHEST, FARTHEST)
+        # Not where the box or rounding took them: in a narrow direction that is far outside of the
+        # distribution, which would stretch without end towards the walls.
         # Utilities sum to 0, so I falls out of G.
-        slope = _times(weights * s.T, s)
+        slope = _times(weights * state.noise.T, state.noise)
         growth = jnp.trace(slope) / size
         rate = 3 * (3 + math.log(size)) / (5 * size * math.sqrt(size))
         sigma_rate = rate if self.sigma_rate is None else self.sigma_rate
         shape_rate = rate if self.shape_rate is None else self.shape_rate
         sigma = distribution.grown(state.sigma, 0.5 * sigma_rate * growth)
-        exponent = 0.5 * shape_rate * (slope - growth * jnp.eye(size, dtype=slope.dtype))
-        sigma, shape, condition = _reshaped(sigma, state.shape, inverse, exponent)
+        traceless = slope - growth * jnp.eye(size, dtype=slope.dtype)
+        sigma, shape, condition = _reshaped(
+            sigma, state.shape, jnp.asarray(0.5 * shape_rate * traceless)
+        )
 
         mean = tree.where(learnt, mean, state.mean)
         sigma = jnp.where(learnt, sigma, state.sigma)
         shape = jnp.where(learnt, shape, state.shape)
         info = XNESInfo(sigma, condition, learnt.astype(fitness.dtype))
-        return XNESState(mean, sigma, shape, state.kinds, state.step + 1), info
+        return XNESState(mean, sigma, shape, state.noise, state.kinds, state.step + 1), info
 
 
-def _reshaped(
-    sigma: Array, shape: Array, inverse: Array, exponent: Array
-) -> tuple[Array, Array, Array]:
+def _reshaped(sigma: Array, shape: Array, exponent: Array) -> tuple[Array, Array, Array]:
     """sigma, B exp(exponent) of determinant 1, its condition; B itself where that is unsound."""
     norm = jnp.linalg.norm(exponent)
     bounded = exponent * jnp.minimum(1.0, LARGEST_STEP / jnp.maximum(norm, LARGEST_STEP))
     turned = _times(shape, expm(bounded))
-    turned_inverse, log_volume = _inverse(turned)
-    before, after = _condition(shape, inverse), _condition(turned, turned_inverse)
+    inverse, before = jnp.linalg.inv(turned), _condition(shape, jnp.linalg.inv(shape))
+    after = _condition(turned, inverse)
     sound = (after < 0.1 / jnp.finfo(shape.dtype).eps) | (after < before)
     # Its determinant is 1 but for rounding, which goes into sigma.
-    volume = jnp.exp(jnp.where(sound, log_volume / shape.shape[0], 0.0))
+    volume = jnp.exp(jnp.where(sound, jnp.linalg.slogdet(turned)[1] / shape.shape[0], 0.0))
     shape = jnp.where(sound, turned / volume, shape)
     return distribution.grown(sigma * volume, 0.0), shape, jnp.where(sound, after, before)
-
-
-def _inverse(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
-    """The inverse, and the logarithm of the determinant's size."""
-    lu = lu_factor(matrix)
-    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    return lu_solve(lu, identity), jnp.sum(jnp.log(jnp.abs(jnp.diagonal(lu[0]))))
 
 
 def _condition(matrix: Array, inverse: Array) -> Float[Array, ""]:
