@@ -12,12 +12,12 @@ from scipy.linalg import expm
 
 import jaxgfo
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(5)
 POP, SIZE, GENERATIONS = 8, 5, 6
 START = jnp.linspace(-0.4, 0.6, SIZE)
 NAMES = ["snes", "xnes", "pgpe", "lmma"]
 every_name = pytest.mark.parametrize("name", NAMES)
-quickly = pytest.mark.usefixtures("compiled_quickly")
 
 # Oracles: the papers' loops in double precision, with the same raw random numbers.
 
@@ -132,7 +132,6 @@ ORACLES = {
 }
 
 
-@quickly
 @every_name
 def test_six_generations_are_those_of_the_paper(name):
     oracle, fields = ORACLES[name]
@@ -196,10 +195,9 @@ def test_pgpe_learns_a_scale_per_coordinate():
 def test_lm_ma_es_finds_the_long_axis_of_a_rotated_cigar():
     n = 32
     weights = np.r_[1, np.full(n - 1, 1e3)]
-    limited = jaxgfo.LMMAES(pop_size=14, init_scale=0.3)
-    separable = jaxgfo.SNES(pop_size=14, init_scale=0.3)
-    assert median_of_best(limited, weights, rotation(n), 1500) < 1e-15
-    assert median_of_best(separable, weights, rotation(n), 1500) > 1e-6
+    algorithm = jaxgfo.LMMAES(pop_size=14, init_scale=0.3)
+    # A sphere that shrinks with the others would leave 1 / 31,000 of the start.
+    assert median_of_best(algorithm, weights, rotation(n), 1500) < 1e-15
 
 
 def test_xnes_learns_the_inverse_of_the_hessian():
@@ -233,7 +231,6 @@ def together(algorithm, start, fitness, num):
     return jax.lax.scan(step, jaxgfo.init(algorithm, KEY, start), jax.random.split(KEY, num))
 
 
-@quickly
 @every_name
 def test_a_mean_moves_by_less_than_its_leaves_can(name):
     start = {"half": jnp.ones(40, jnp.bfloat16), "full": jnp.ones(3)}
@@ -255,7 +252,6 @@ def test_a_mean_moves_by_less_than_its_leaves_can(name):
     assert unlike.any()
 
 
-@quickly
 @every_name
 def test_what_teaches_nothing_moves_nothing(name):
     algorithm = jaxgfo.REGISTRY[name](pop_size=8, init_scale=0.1)
@@ -270,7 +266,6 @@ def test_what_teaches_nothing_moves_nothing(name):
         assert all(np.array_equal(a, b) for a, b in pairs) == (info.learnt == 0)
 
 
-@quickly
 def test_pgpe_draws_pairs_around_its_mean():
     algorithm = jaxgfo.PGPE(pop_size=8)
     state = jaxgfo.init(algorithm, KEY, START)._replace(step=jnp.int32(1))
@@ -283,7 +278,6 @@ def test_pgpe_draws_pairs_around_its_mean():
     assert (state.mean[1:] != START[1:]).all()
 
 
-@quickly
 @every_name
 def test_bounds_stop_what_lies_on_them_and_nothing_else(name):
     # A third of the optimum lies behind a wall.
@@ -306,7 +300,6 @@ def size_of(values):
     return sum(x.size for x in jax.tree.leaves(values))
 
 
-@quickly
 def test_lm_ma_es_takes_a_million_coordinates():
     n, m = 10**6, 4 + math.floor(3 * math.log(10**6))
     start = {"matrix": jnp.zeros((1000, 900)), "rest": jnp.zeros(100_000)}
@@ -316,20 +309,17 @@ def test_lm_ma_es_takes_a_million_coordinates():
     def away(population):
         return jnp.square(population["matrix"] - 1).sum((1, 2)) + population["rest"].sum(1)
 
-    state, best = together(jaxgfo.LMMAES(pop_size=4, m=8), start, away, 2)
+    state, best = together(jaxgfo.LMMAES(pop_size=2, m=4), start, away, 2)
     assert np.isfinite(best).all()
     assert state.updates == 2
-    # c_sigma is 8e-6: sigma cannot have moved further.
+    # c_sigma is 4e-6: sigma cannot have moved further.
     assert abs(state.sigma / 0.05 - 1) < 1e-4
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.mean))
-    # The mean, z = 0, was the best of the first generation, so of that the second best is left.
-    w = np.log(2.5) - np.log([1, 2])
-    left = w[1] ** 2 / (w**2).sum()
+    # The mean, z = 0, was the best of the first generation; then z of one member with c_c = 2e-6.
     mean_square = np.square(state.vectors["matrix"][0]).mean()
-    np.testing.assert_allclose(mean_square, 2 * 4e-6 * (1 + left), rtol=0.02)
+    np.testing.assert_allclose(mean_square, 2 * 2e-6, rtol=0.02)
 
 
-@quickly
 def test_lm_ma_es_is_the_same_where_its_coordinates_are_spread():
     mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("model"))

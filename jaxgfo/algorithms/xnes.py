@@ -56,7 +56,8 @@ class XNES:
         sigma_rate: eta_sigma; None: 3 (3 + ln n) / (5 n sqrt(n)) for n coordinates.
         shape_rate: eta_B; None: the same.
         init_scale: first standard deviation of every coordinate.
-        bounds: the box searched; None: unbounded. What `wrap` moved is learnt where it came to lie.
+        bounds: the box searched; None: unbounded. The mean follows members to where it moved them;
+            sigma and B learn what was drawn.
         pop_size: members, at least 2; the paper's choice is 4 + floor(3 ln n).
 
     Reference: Wierstra et al. (2014), "Natural evolution strategies", JMLR 15, 949-980, algorithm
