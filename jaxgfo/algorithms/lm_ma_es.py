@@ -105,7 +105,9 @@ class LMMAES:
         mass = 1 / np.sum(table**2)
         weights = shaping.by_rank(jnp.asarray(table, fitness.dtype), fitness)
         learnt = shaping.differ(fitness)
-        move = distribution.weighted(weights, distribution.deviations(population, state.mean))
+        move = distribution.weighted(
+            weights, population, lambda x: distribution.deviations(x, state.mean)
+        )
         mean = box.apply(self.bounds, tree.lift(jnp.add, state.mean, move))
 
         d = jax.tree.map(lambda x: x / state.sigma, move)

@@ -11,7 +11,7 @@ from .. import shaping, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import distribution
-from ..operators.distribution import FARTHEST, Kinds
+from ..operators.distribution import Kinds
 from ..operators.evolution import Optimizer, transformation
 from ..population import repeat
 
@@ -103,17 +103,17 @@ class PGPE:
         # Weights sum to 0, so any center will do. Where no member differs from the first, the
         # slope is exactly 0: Adam would take a full step along a rounding.
         first = jax.tree.map(lambda x: x[0], population)
-        slope = distribution.weighted(weights, distribution.deviations(population, first))
+
+        def terms(x):
+            away = distribution.deviations(x, state.mean)
+            excess = jax.tree.map(distribution.excess, away, state.sigma)
+            return distribution.deviations(x, first), excess
+
+        slope, excess = distribution.weighted(weights, population, terms)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
             rule = transformation(self.optimizer, self.learning_rate)
             moves, moments = rule.update(slope, state.optimizer, state.mean)
         mean = box.apply(self.bounds, tree.lift(jnp.add, state.mean, moves))
-
-        def spread(a, sigma):
-            return jnp.square(jnp.clip(a / sigma, -FARTHEST, FARTHEST)) - 1.0
-
-        away = distribution.deviations(population, state.mean)
-        excess = distribution.weighted(weights, jax.tree.map(spread, away, state.sigma))
 
         def change(sigma, g):
             share = jnp.clip(-self.sigma_rate * g, -self.max_change, self.max_change)

@@ -12,7 +12,7 @@ from .. import shaping, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import distribution
-from ..operators.distribution import FARTHEST, Kinds
+from ..operators.distribution import Kinds
 from ..population import repeat
 
 
@@ -79,16 +79,14 @@ class SNES:
         """One step along the natural gradient."""
         weights = shaping.by_rank(distribution.utilities(self.pop_size), fitness)
         learnt, size = shaping.differ(fitness), tree.size(state.mean)
-        away = distribution.deviations(population, state.mean)
-        move = distribution.weighted(weights, away)
-        mean = box.apply(
-            self.bounds, tree.lift(lambda m, d: m + self.mean_rate * d, state.mean, move)
-        )
 
-        def spread(a, sigma):
-            return jnp.square(jnp.clip(a / sigma, -FARTHEST, FARTHEST)) - 1.0
+        def terms(x):
+            away = distribution.deviations(x, state.mean)
+            return away, jax.tree.map(distribution.excess, away, state.sigma)
 
-        slope = distribution.weighted(weights, jax.tree.map(spread, away, state.sigma))
+        move, slope = distribution.weighted(weights, population, terms)
+        moved = tree.lift(lambda m, d: m + self.mean_rate * d, state.mean, move)
+        mean = box.apply(self.bounds, moved)
         rate = (3 + math.log(size)) / (5 * math.sqrt(size))
         rate = rate if self.sigma_rate is None else self.sigma_rate
         sigma = jax.tree.map(lambda s, g: distribution.grown(s, 0.5 * rate * g), state.sigma, slope)

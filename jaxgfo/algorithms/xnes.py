@@ -106,11 +106,11 @@ class XNES:
         """One step along the natural gradient, in exponential coordinates."""
         weights = shaping.by_rank(distribution.utilities(self.pop_size), fitness)
         learnt, size = shaping.differ(fitness), tree.size(state.mean)
-        away = distribution.deviations(population, state.mean)
-        move = distribution.weighted(weights, away)
-        mean = box.apply(
-            self.bounds, tree.lift(lambda m, d: m + self.mean_rate * d, state.mean, move)
+        move = distribution.weighted(
+            weights, population, lambda x: distribution.deviations(x, state.mean)
         )
+        moved = tree.lift(lambda m, d: m + self.mean_rate * d, state.mean, move)
+        mean = box.apply(self.bounds, moved)
 
         # Not where the box or rounding took them: in a narrow direction that is far outside of the
         # distribution, which would stretch without end towards the walls.
