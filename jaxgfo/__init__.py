@@ -1,9 +1,13 @@
 """Gradient-free optimisation for language models in JAX."""
 
 from .algorithms import CMAES as CMAES
+from .algorithms import LMMAES as LMMAES
+from .algorithms import PGPE as PGPE
 from .algorithms import REGISTRY as REGISTRY
 from .algorithms import SHADE as SHADE
+from .algorithms import SNES as SNES
 from .algorithms import SPSA as SPSA
+from .algorithms import XNES as XNES
 from .algorithms import DifferentialEvolution as DifferentialEvolution
 from .algorithms import GeneralizedAnnealing as GeneralizedAnnealing
 from .algorithms import GeneticAlgorithm as GeneticAlgorithm

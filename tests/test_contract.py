@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import typing
+from typing import get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from problems import (
 
 import jaxgfo
 from jaxgfo import core, tree
+from jaxgfo.core import Scalar
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(7)
@@ -39,13 +40,9 @@ every_algorithm = pytest.mark.parametrize("name", jaxgfo.REGISTRY)
 every_bounded = pytest.mark.parametrize(
     "name", [n for n, cls in jaxgfo.REGISTRY.items() if "bounds" in cls.__dataclass_fields__]
 )
-every_uniform = pytest.mark.parametrize(  # init_scale may be None: uniform in the bounds
+every_uniform = pytest.mark.parametrize(
     "name",
-    [
-        n
-        for n, cls in jaxgfo.REGISTRY.items()
-        if type(None) in typing.get_args(typing.get_type_hints(cls).get("init_scale"))
-    ],
+    [n for n, c in jaxgfo.REGISTRY.items() if get_type_hints(c).get("init_scale") == Scalar | None],
 )
 every_variant = pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
 

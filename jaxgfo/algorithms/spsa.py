@@ -55,9 +55,9 @@ class SPSA:
     rank: Chen et al. (2024), arXiv:2410.07698.
     """
 
-    scale: Scalar = within(0.01, 1e-12)
+    scale: Scalar = within(0.02, 1e-12)
     scale_schedule: Schedule = static("constant")
-    learning_rate: Scalar = within(0.02, 0)
+    learning_rate: Scalar = within(0.05, 0)
     learning_rate_schedule: Schedule = static("constant")
     optimizer: Optimizer = static("sgd")
     sides: Literal["two", "one"] = static("two")
@@ -66,7 +66,7 @@ class SPSA:
     generator: Generator = static("threefry2x32")
     rank: int = static(0)
     rounding: Rounding = static("none")
-    pop_size: int = static(16)
+    pop_size: int = static(8)
 
     least_members = 2
 

@@ -1,0 +1,159 @@
+"""Exponential natural evolution strategy (Wierstra et al., 2014, JMLR 15, 949-980)."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import expm
+from jaxtyping import Array, Float, Int
+
+from .. import bounds as box
+from .. import shaping, tree
+from ..bounds import Bounds
+from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
+from ..operators import distribution
+from ..tree import Dtypes
+
+MOST_COORDINATES = 2_000  # the matrix is 16 MB, and a generation some 10^11 operations
+LARGEST_STEP = 3.0  # norm of the exponent: what noise asks for is far below
+
+
+class XNESState(NamedTuple):
+    """State of `XNES`."""
+
+    mean: Params  # (...) of the distribution, in wide precision
+    sigma: Float[Array, ""]  # step size
+    shape: Float[Array, "n n"]  # B, of determinant 1
+    noise: Float[Array, "pop n"]  # s of the members last asked
+    dtypes: Dtypes  # dtypes of the candidate
+    step: Int[Array, ""]  # generations told
+
+
+class XNESInfo(NamedTuple):
+    """What a generation of `XNES` shows."""
+
+    sigma: Float[Array, ""]  # geometric mean of the standard deviations along the axes
+    condition: Float[Array, ""]  # norm of B times norm of its inverse, over n: 1 for a sphere
+    learnt: Float[Array, ""]  # 1, or 0 where no member was better than another
+
+
+@algorithm
+class XNES:
+    """Exponential natural evolution strategy: a normal distribution with a full covariance.
+
+    x = mean + sigma B s with s ~ N(0, I) and det B = 1. With utilities u of the ranks and
+    G = sum u (s s^T - I): mean <- mean + eta_mu sigma B sum u s, sigma <- sigma exp(eta_sigma / 2
+    tr(G) / n), B <- B exp(eta_B / 2 (G - tr(G) / n I)), with the exponential of a matrix. Time
+    is cubic and memory quadratic in the n coordinates.
+
+    In one generation sigma changes by a factor of e at most, and the exponent's norm is at most 3;
+    B is kept where its condition would become so large that its inverse is lost in rounding.
+
+    Attributes:
+        mean_rate: eta_mu.
+        sigma_rate: eta_sigma; None: 3 (3 + ln n) / (5 n sqrt(n)) for n coordinates.
+        shape_rate: eta_B; None: the same.
+        init_scale: first standard deviation of every coordinate.
+        bounds: the box searched; None: unbounded. The mean follows members to where it moved them;
+            sigma and B learn what was drawn.
+        pop_size: members, at least 2; the paper's choice is 4 + floor(3 ln n).
+
+    Reference: Wierstra et al. (2014), "Natural evolution strategies", JMLR 15, 949-980, algorithm
+    5; the defaults are those of its table 1.
+    """
+
+    mean_rate: Scalar = within(1.0, 0)
+    sigma_rate: Scalar | None = within(None, 0)
+    shape_rate: Scalar | None = within(None, 0)
+    init_scale: Scalar = within(0.05, 1e-12)
+    bounds: Bounds | None = None
+    pop_size: int = static(16)
+
+    least_members = 2
+
+    def init(self, key: Key, start: Params) -> XNESState:
+        """Begin at `start` with a sphere; see `jaxgfo.init`.
+
+        Raises:
+            ValueError: a leaf that is not real, or more than 2,000 coordinates.
+        """
+        mean, dtypes = distribution.begin(start, "XNES")
+        size, dtype = tree.size(mean), jnp.result_type(float)
+        if size > MOST_COORDINATES:
+            raise ValueError(
+                f"start has {size} coordinates, and XNES keeps a matrix of their square; expected "
+                f"at most {MOST_COORDINATES}: use SNES ('snes') or LMMAES ('lmma'), or search a "
+                "subspace"
+            )
+        sigma = jnp.asarray(self.init_scale, dtype)
+        shape, noise = jnp.eye(size, dtype=dtype), jnp.zeros((self.pop_size, size), dtype)
+        return XNESState(mean, sigma, shape, noise, dtypes, jnp.zeros((), jnp.int32))
+
+    def ask(self, key: Key, state: XNESState) -> tuple[Population, XNESState]:
+        """Draw the members."""
+        flat, unravel = ravel_pytree(state.mean)
+        noise = jax.random.normal(key, (self.pop_size, flat.size), flat.dtype)
+        noise = noise.at[0].multiply(jnp.where(state.step == 0, 0.0, 1.0))
+        steps = jax.vmap(unravel)(state.sigma * _times(noise, state.shape.T))
+        population = distribution.members(state.mean, steps, state.dtypes, state.step, self.bounds)
+        return population, state._replace(noise=noise)
+
+    def center(self, state: XNESState) -> Params:
+        """The mean, in the candidates' dtypes."""
+        return state.dtypes.cast(state.mean)
+
+    def tell(
+        self, key: Key, state: XNESState, population: Population, fitness: Fitness
+    ) -> tuple[XNESState, XNESInfo]:
+        """One step along the natural gradient, in exponential coordinates."""
+        weights = shaping.by_rank(distribution.utilities(self.pop_size), fitness)
+        learnt, size = shaping.differ(fitness), tree.size(state.mean)
+        move = distribution.weighted(
+            weights, population, lambda x: distribution.deviations(x, state.mean)
+        )
+        moved = tree.lift(lambda m, d: m + self.mean_rate * d, state.mean, move)
+        mean = box.apply(self.bounds, moved)
+
+        # Not where the box or rounding took them: in a narrow direction that is far outside of the
+        # distribution, which would stretch without end towards the walls.
+        # Utilities sum to 0, so I falls out of G.
+        slope = _times(weights * state.noise.T, state.noise)
+        growth = jnp.trace(slope) / size
+        rate = 3 * (3 + math.log(size)) / (5 * size * math.sqrt(size))
+        sigma_rate = rate if self.sigma_rate is None else self.sigma_rate
+        shape_rate = rate if self.shape_rate is None else self.shape_rate
+        sigma = distribution.grown(state.sigma, 0.5 * sigma_rate * growth)
+        traceless = slope - growth * jnp.eye(size, dtype=slope.dtype)
+        sigma, shape, condition = _reshaped(
+            sigma, state.shape, jnp.asarray(0.5 * shape_rate * traceless)
+        )
+
+        mean = tree.where(learnt, mean, state.mean)
+        sigma = jnp.where(learnt, sigma, state.sigma)
+        shape = jnp.where(learnt, shape, state.shape)
+        info = XNESInfo(sigma, condition, learnt.astype(fitness.dtype))
+        return XNESState(mean, sigma, shape, state.noise, state.dtypes, state.step + 1), info
+
+
+def _reshaped(sigma: Array, shape: Array, exponent: Array) -> tuple[Array, Array, Array]:
+    """sigma, B exp(exponent) of determinant 1, its condition; B itself where that is unsound."""
+    norm = jnp.linalg.norm(exponent)
+    bounded = exponent * jnp.minimum(1.0, LARGEST_STEP / jnp.maximum(norm, LARGEST_STEP))
+    turned = _times(shape, expm(bounded))
+    inverse, before = jnp.linalg.inv(turned), _condition(shape, jnp.linalg.inv(shape))
+    after = _condition(turned, inverse)
+    sound = (after < 0.1 / jnp.finfo(shape.dtype).eps) | (after < before)
+    # Its determinant is 1 but for rounding, which goes into sigma.
+    volume = jnp.exp(jnp.where(sound, jnp.linalg.slogdet(turned)[1] / shape.shape[0], 0.0))
+    shape = jnp.where(sound, turned / volume, shape)
+    return distribution.grown(sigma * volume, 0.0), shape, jnp.where(sound, after, before)
+
+
+def _condition(matrix: Array, inverse: Array) -> Float[Array, ""]:
+    return jnp.linalg.norm(matrix) * jnp.linalg.norm(inverse) / matrix.shape[0]
+
+
+def _times(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")
