@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+WHOLE = 32  # rows of the batch, where all are scored in every generation
 TITLES = {"select:norms": "the norms, 320 parameters", "full": "all 125,248 parameters"}
 
 
 def main(quick: bool, json: str | None) -> None:
     """Write `tuning.svg` and print the tables behind it, in Markdown."""
-    records = _read(RESULTS / "tuning.jsonl")
+    every = _read(RESULTS / "tuning.jsonl")
+    records = [r for r in every if r["batch_rows"] == WHOLE]
     spaces = [space for space in TITLES if any(r["space"] == space for r in records)]
     for space in spaces:
         print(f"\nValidation perplexity, {TITLES[space]}\n")
         print(_table([r for r in records if r["space"] == space]))
+    for rows in sorted({r["batch_rows"] for r in every} - {WHOLE}):
+        print(f"\nThe norms, with batches of {rows} rows\n")
+        print(_table([r for r in every if r["batch_rows"] == rows]))
     _plot(records, spaces)
 
 

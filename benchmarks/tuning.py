@@ -16,7 +16,7 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
-from jaxgfo import REGISTRY, MeanNLL, run
+from jaxgfo import REGISTRY, MeanNLL, minibatches, run
 from jaxgfo.options import EVALUATIONS, Options
 from jaxgfo.spaces.spec import parse
 from jaxgfo.tune import held_out_perplexity
@@ -42,10 +42,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--algorithms", nargs="+", default=None, choices=every, metavar="NAME")
     parser.add_argument("--space", default=OPTIONS.spec, help="as for `jaxgfo tune`")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--batch-rows", type=int, help="of every generation; by default all 32")
 
 
 def main(
-    quick: bool, json: str | None, algorithms: list[str] | None, space: str, seeds: int
+    quick: bool,
+    json: str | None,
+    algorithms: list[str] | None,
+    space: str,
+    seeds: int,
+    batch_rows: int | None,
 ) -> None:
     """The command line's defaults; `--quick`: one seed and an eighth of the budget."""
     model = OPTIONS.load_model()
@@ -57,12 +63,16 @@ def main(
     before, results, console = score(model.params), [], Console()
     for seed in range(1 if quick else seeds):  # what is whole so far is of use
         for name in names:
-            if name == "adam" and seed:
-                continue  # it draws nothing
+            if name == "adam" and (seed or batch_rows):
+                continue  # it draws nothing, and takes the whole batch
             following = _adam if name == "adam" else functools.partial(_search, name, seed)
+            batch, share = train, 1
+            if batch_rows:  # as many tokens, in more evaluations
+                batch = minibatches(train, batch_rows, jax.random.key(seed))
+                share = train.tokens.shape[0] // batch_rows
             curve, lowest = [], float("inf")
-            for spent, params, nats in following(space, searched, objective, train, budget):
-                curve.append([spent * train.tokens.size, score(params)])
+            for spent, params, nats in following(space, searched, objective, batch, budget * share):
+                curve.append([spent * train.tokens.size // share, score(params)])
                 lowest = nats
             results.append(
                 records.record(
@@ -70,6 +80,7 @@ def main(
                     algorithm=name,
                     settings=SETTINGS.get(space, {}).get(name, {}),
                     space=space,
+                    batch_rows=batch_rows or train.tokens.shape[0],
                     seed=seed,
                     forward_tokens=budget * train.tokens.size,
                     perplexity_before=before,
