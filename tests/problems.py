@@ -79,7 +79,9 @@ CASES = [
     and (kind != "int8" or name == "int8-es")
 ]
 # Choices that fitness does not meet.
-NOT_OF_FITNESS = {"noise", "generator", "fallback", "rounding"}
+NOT_OF_FITNESS = set(
+    "noise generator fallback rounding restarts crossover mutation recombination".split()
+)
 VARIANTS = [(name, {}) for name in jaxgfo.REGISTRY] + [
     (name, {field: choice})
     for name, cls in jaxgfo.REGISTRY.items()
