@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, PyTree
 
+from . import tree
+
 Params = PyTree[Any]  # one candidate: arrays of any shape; a flat vector is the one-leaf case
 Population = PyTree[Any]  # pop_size candidates: every leaf has a leading axis of length pop_size
 Fitness = Float[Array, " pop"]  # minimised; +inf marks an evaluation that failed
@@ -82,9 +84,7 @@ def algorithm(cls: type) -> Any:
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     fields = dataclasses.fields(cls)
-    meta = [f.name for f in fields if f.metadata.get("static")]
-    data = [f.name for f in fields if not f.metadata.get("static")]
-    return jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=meta)
+    return tree.register(cls, [f.name for f in fields if f.metadata.get("static")])
 
 
 @functools.cache

@@ -7,7 +7,7 @@ crossover) use those numbers and never build the concatenation.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import jax
@@ -181,22 +181,32 @@ def node(*, static: tuple[str, ...] = ()) -> Any:
 
     def decorate(cls: Class) -> Class:
         cls = dataclasses.dataclass(frozen=True, eq=False)(cls)  # type: ignore[assignment]
-        names = [f.name for f in dataclasses.fields(cls) if f.name not in static]
-
-        def flatten(self):
-            return [getattr(self, n) for n in names], tuple(getattr(self, n) for n in static)
-
-        def flatten_with_keys(self):
-            values, key = flatten(self)
-            return [(jax.tree_util.GetAttrKey(n), v) for n, v in zip(names, values)], key
-
-        def unflatten(key, values):
-            self = object.__new__(cls)
-            for name, value in [*zip(names, values), *zip(static, key)]:
-                object.__setattr__(self, name, value)
-            return self
-
-        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-        return cls
+        return register(cls, static)
 
     return decorate
+
+
+def register(cls: Class, static: Collection[str]) -> Class:
+    """Make a dataclass a pytree; fields named `static` are the compile key.
+
+    Not by `jax.tree_util.register_dataclass`: structures of two such classes with equal fields are
+    equal there (JAX 0.12), and where their hashes happen to meet, jit takes one for the other.
+    """
+    fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    names, static = [n for n in fields if n not in static], [n for n in fields if n in static]
+
+    def flatten(self):
+        return [getattr(self, n) for n in names], tuple(getattr(self, n) for n in static)
+
+    def flatten_with_keys(self):
+        values, key = flatten(self)
+        return [(jax.tree_util.GetAttrKey(n), v) for n, v in zip(names, values)], key
+
+    def unflatten(key, values):
+        self = object.__new__(cls)
+        for name, value in [*zip(names, values), *zip(static, key)]:
+            object.__setattr__(self, name, value)
+        return self
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls

@@ -163,3 +163,12 @@ def test_where_and_take_work_member_by_member():
     np.testing.assert_array_equal(tree.take(got, jnp.array([1, 1]))["s"], [1, 1])
     assert_equal(tree.where(jnp.array(True), a, b), a)
     assert tree.concatenate(a, b)["x"].shape == (6, 2)
+
+
+def test_algorithms_with_equal_fields_are_not_equal_structures():
+    """Where they were, jit could run one for the other."""
+    first, second = jaxgfo.RandomSearch(pop_size=8), jaxgfo.SepCMAES(pop_size=8)
+    assert vars(first).keys() == vars(second).keys()
+    assert jax.tree.structure(first) != jax.tree.structure(second)
+    structures = [jax.tree.structure(cls(pop_size=8)) for cls in jaxgfo.REGISTRY.values()]
+    assert not any(a == b for i, a in enumerate(structures) for b in structures[:i])

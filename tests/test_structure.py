@@ -15,7 +15,7 @@ PACKAGE = Path(jaxgfo.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = {"core", "tree"}
 PARTS = {  # a part of the package -> the parts it may know
-    "core": set(),
+    "core": {"tree"},
     "tree": set(),
     "memory": set(),
     "processes": set(),
