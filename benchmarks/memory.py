@@ -1,12 +1,13 @@
 """Host memory of one generation of 32 members over all 110 million parameters of a Llama.
 
 Each in a fresh process: what it holds at its peak, beyond what an idle process with JAX holds, in
-copies of the model. The weights themselves are one. A process that takes too much is stopped, and
-what it held then is a lower bound.
+copies of the model. The weights themselves are one. A process that takes too much is stopped; what it
+held then, and what it had just asked for in vain, is a lower bound.
 """
 
 import argparse
 import json as json_module
+import re
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ def main(
         found["copies"] = found["peak_bytes"] / found["bytes"]
         how = {"model": model, "pop_size": pop_size, "tokens_per_member": tokens}
         results.append(records.record("memory", case=case, **how, **found))
-    records.append(json, results)
+        records.append(json, results[-1:])
     table = Table(title=f"a generation of {pop_size} members x {tokens} tokens, {model}")
     for column in ("what", "peak, MB", "copies of the model", "seconds"):
         table.add_column(column, justify="left" if column == "what" else "right")
@@ -62,7 +63,8 @@ def _measured(case: str, model: str, pop_size: int, tokens: int) -> dict[str, An
     command = [sys.executable, "-m", "benchmarks.memory", case, model, str(pop_size), str(tokens)]
     begun, most, stopped = time.perf_counter(), 0, False
     size = 4 * _parameters(model)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
         while process.poll() is None:
             try:
                 most = max(most, resident.now(process.pid))
@@ -72,12 +74,14 @@ def _measured(case: str, model: str, pop_size: int, tokens: int) -> dict[str, An
                 process.kill()
                 stopped = True
             time.sleep(0.02)
-        out, _ = process.communicate()
+        out, err = process.communicate()
     seconds = time.perf_counter() - begun
-    if stopped or process.returncode == -9:  # by us, or by the machine
+    refused = re.search(r"Out of memory allocating (\d+) bytes", err)
+    if stopped or refused or process.returncode == -9:  # by us, by JAX, or by the machine
+        most += int(refused[1]) if refused else 0
         return {"peak_bytes": most, "bytes": size, "seconds": seconds, "finished": False}
     if process.returncode:
-        raise RuntimeError(f"{case} failed with status {process.returncode}")
+        raise RuntimeError(f"{case} failed: {err}")
     return json_module.loads(out) | {"bytes": size, "seconds": seconds, "finished": True}
 
 
