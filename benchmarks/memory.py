@@ -1,7 +1,7 @@
 """Host memory of one generation of 32 members over all 110 million parameters of a Llama.
 
 Each in a fresh process: what it holds at its peak, beyond what an idle process with JAX holds, in
-copies of the model. The weights themselves are one. A process that takes too much is stopped; what it
+copies of the model, whose weights are one. A process that takes too much is stopped; what it
 held then, and what it had just asked for in vain, is a lower bound.
 """
 

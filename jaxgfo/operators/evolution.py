@@ -68,10 +68,9 @@ def follow(
     Reference: Salimans et al. (2017), arXiv:1703.03864, algorithm 1.
     """
     shaped = SHAPINGS[rule.shaping](fitness)
-    weights = shaped / fitness.shape[0]
-    total = significant(population.contract(weights), weights)
-    by = jnp.asarray(population.scale)
-    slope = jax.tree.map(lambda g: g / by.astype(g.dtype), total)
+    # Weights hold the scale too: one pass less over arrays of the parameters' size.
+    weights = shaped / fitness.shape[0] / jnp.asarray(population.scale, shaped.dtype)
+    slope = significant(population.contract(weights), weights)
     # Nothing was learnt where no member differed from another: momentum must not move it either.
     learnt = jnp.any(shaped != 0)
     state, update = move(rule, key, state, slope, learnt)
@@ -96,14 +95,14 @@ def move(
     with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
         along = transformation(rule.optimizer, rule.learning_rate)
         moves, moments = along.update(slope, state.optimizer, wide)
-    by = jnp.where(learnt, factor(rule.learning_rate_schedule, state.step), 0)
+    by = factor(rule.learning_rate_schedule, state.step)
+    squares = sum(jnp.sum(jnp.square(m.astype(by.dtype))) for m in jax.tree.leaves(moves))
+    update = jnp.where(learnt, by * jnp.sqrt(squares / tree.size(wide)), 0)
     moves = jax.tree.map(
         lambda m, x: jnp.where(learnt, by.astype(x.dtype) * m.astype(x.dtype), 0), moves, wide
     )
     moments = jax.tree.map(lambda new, old: jnp.where(learnt, new, old), moments, state.optimizer)
-    squares = sum(jnp.sum(jnp.square(m.astype(by.dtype))) for m in jax.tree.leaves(moves))
     center, exact = rounding.add(key, state.center, state.exact, mesh.whole(moves), rule.rounding)
-    update = jnp.sqrt(squares / tree.size(wide))
     return StrategyState(center, exact, mesh.split(moments), state.step + 1), update
 
 
