@@ -19,7 +19,7 @@ install_import_hook("jaxgfo", "beartype.beartype")
 
 
 MAPS = Path("/proc/self/maps")
-MOST_MAPS = 20_000  # Linux allows a process 65,530 regions of memory
+MOST_MAPS = 32_000  # Linux allows a process 65,530 regions of memory
 
 
 @pytest.fixture(autouse=True)

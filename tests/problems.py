@@ -72,10 +72,10 @@ CASES = [
     (name, kind)
     for name in jaxgfo.REGISTRY
     for kind in STARTS
-    # The kind "mixed" is a tree with bf16 leaves as well. Where others than Int8ES move int8, they
-    # do so as they move the small integers of a genome.
+    # The kind "mixed" is a tree of fp32 and bf16 leaves. Where others than Int8ES move int8, they
+    # move it like the small integers of a genome.
     if accepts(name, kind)
-    and kind not in ("tree", "bf16")
+    and kind not in ("flat", "tree", "bf16")
     and (kind != "int8" or name == "int8-es")
 ]
 # Choices that fitness does not meet.

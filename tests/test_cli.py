@@ -56,7 +56,7 @@ def report_of(capsys, line):
 
 
 # One for each kind of population, state and candidate; options are tested for all.
-KINDS = ["ga", "sa", "pso", "cma", "openes", "lowrank-es", "spsa", "int8-es"]
+KINDS = ["ga", "cma", "openes", "lowrank-es", "spsa", "int8-es"]
 
 
 @pytest.mark.parametrize("name", KINDS)

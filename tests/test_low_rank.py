@@ -48,8 +48,11 @@ def assert_members_agree(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_of_decoders(family):
+# The others are made of the same parts as these.
+@pytest.mark.parametrize(
+    "family", "llama gemma2 gemma3_text phi3 olmo2 gpt2 gpt_neo gpt_neox opt".split()
+)
+def test_families_of_decoders(family):
     with jax.numpy_dtype_promotion("standard"):
         model = jaxgfo.random_model(VARIANTS[FAMILIES[family]], key=KEY)
     tokens = jax.random.randint(KEY, (2, 12), 0, model.vocab_size)
@@ -233,8 +236,9 @@ def test_a_use_without_a_rule():
         jaxgfo.evaluate(objective, small, LowRank(small, KEY, 0.05, 4), jnp.ones((2, 3)))
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, 3, 4, 100])
-@pytest.mark.parametrize("pop_size", [2, 5, 8])
+@pytest.mark.parametrize(
+    ("pop_size", "chunk_size"), [(2, 1), (2, 100), (5, 2), (5, 3), (8, 1), (8, 4)]
+)
 def test_fitness_of_every_member_whatever_the_chunk(pop_size, chunk_size):
     params = {"w": jnp.ones((5, 4)), "b": jnp.ones(4)}
 

@@ -32,8 +32,16 @@ def alone():
     return {name: outcome(name, None) for name in ALGORITHMS}
 
 
-@pytest.mark.parametrize("axes", [{"pop": 8}, {"pop": 2, "model": 4}], ids=str)
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("de", {"pop": 8}),
+        ("openes", {"pop": 8}),
+        ("openes", {"pop": 2, "model": 4}),
+        ("lowrank-es", {"pop": 2, "model": 4}),
+    ],
+    ids=str,
+)
 def test_a_run_does_not_depend_on_the_number_of_devices(alone, name, axes):
     found, expected = outcome(name, mesh_of(**axes), "model" in axes), alone[name]
     assert found.keys() == expected.keys()
