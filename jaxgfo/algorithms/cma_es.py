@@ -11,7 +11,7 @@ from .. import bounds as box
 from .. import core, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
-from ..operators import cumulation, restarts, stopping
+from ..operators import cumulation, distribution, restarts, stopping
 from ..operators.cumulation import CumulationInfo, Rates
 from ..operators.restarts import Runs
 from ..operators.stopping import History
@@ -117,7 +117,7 @@ class CMAES:
         population = state.dtypes.cast(jax.tree.map(jnp.add, center, moves))
         population = box.apply(self.bounds, population)
         begins = (state.step == 0) & (state.runs.index == 0)
-        return cumulation.led_by(population, state.dtypes.cast(state.mean), begins), state
+        return distribution.led_by(population, state.dtypes.cast(state.mean), begins), state
 
     def tell(
         self, key: Key, state: CMAState, population: Population, fitness: Fitness

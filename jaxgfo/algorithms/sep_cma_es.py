@@ -10,7 +10,7 @@ from .. import bounds as box
 from .. import tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
-from ..operators import cumulation, stopping
+from ..operators import cumulation, distribution, stopping
 from ..operators.cumulation import CumulationInfo
 from ..operators.stopping import History
 from ..population import repeat
@@ -79,7 +79,7 @@ class SepCMAES:
         moved = state.dtypes.cast(jax.tree.map(jnp.add, center, moves))
         population = box.apply(self.bounds, moved)
         start = state.dtypes.cast(state.mean)
-        return cumulation.led_by(population, start, state.step == 0), state
+        return distribution.led_by(population, start, state.step == 0), state
 
     def tell(
         self, key: Key, state: SepCMAState, population: Population, fitness: Fitness

@@ -166,11 +166,6 @@ def first_sigma(init_scale: Scalar) -> Float[Array, ""]:
     return bounded(jnp.asarray(init_scale, jnp.result_type(float)))
 
 
-def led_by(population: Population, start: Params, begins: Bool[Array, ""]) -> Population:
-    """The population with the start in row 0, where a search begins."""
-    return jax.tree.map(lambda x, s: x.at[0].set(jnp.where(begins, s, x[0])), population, start)
-
-
 def steps(
     mean: Params, sigma: Float[Array, ""], population: Population, bounds: Bounds | None
 ) -> tuple[Params, Population]:

@@ -8,13 +8,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .. import bounds as box
 from .. import tree
 from ..bounds import Bounds
 from ..core import Params, Population, Scalar
-from ..population import repeat
 from ..tree import Dtypes
 
 FARTHEST = 10.0  # standard deviations: no draw lies beyond, what a wall or rounding moved may
@@ -47,10 +46,13 @@ def members(
         narrow(x + s, dtype) for x, s, dtype in zip(centers, jax.tree.leaves(steps), dtypes.leaves)
     ]
     still = [narrow(x, dtype) for x, dtype in zip(centers, dtypes.leaves)]
-    pop_size = moved[0].shape[0]
-    kept = (jnp.arange(pop_size) == 0) & (step == 0)
     inside = box.apply(bounds, treedef.unflatten(moved))
-    return tree.where(kept, repeat(treedef.unflatten(still), pop_size), inside)
+    return led_by(inside, treedef.unflatten(still), step == 0)
+
+
+def led_by(population: Population, start: Params, begins: Bool[Array, ""]) -> Population:
+    """The population with the start in row 0, where a search begins."""
+    return jax.tree.map(lambda x, s: x.at[0].set(jnp.where(begins, s, x[0])), population, start)
 
 
 def deviations(population: Population, center: Params) -> Population:
