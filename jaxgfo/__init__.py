@@ -9,6 +9,7 @@ from .algorithms import SNES as SNES
 from .algorithms import SPSA as SPSA
 from .algorithms import XNES as XNES
 from .algorithms import DifferentialEvolution as DifferentialEvolution
+from .algorithms import DualAnnealing as DualAnnealing
 from .algorithms import GeneralizedAnnealing as GeneralizedAnnealing
 from .algorithms import GeneticAlgorithm as GeneticAlgorithm
 from .algorithms import Int8ES as Int8ES
@@ -22,6 +23,7 @@ from .algorithms import SimulatedAnnealing as SimulatedAnnealing
 from .batches import Minibatches as Minibatches
 from .batches import minibatches as minibatches
 from .bounds import Bounds as Bounds
+from .boxes import for_box as for_box
 from .core import Algorithm as Algorithm
 from .core import algorithm as algorithm
 from .core import ask as ask

@@ -31,6 +31,7 @@ PARTS = {  # a part of the package -> the parts it may know
     "population": CORE | {"bounds", "low_rank", "mesh", "noise"},
     "operators": CORE | {"bounds", "mesh", "noise", "population", "shaping"},
     "algorithms": CORE | {"bounds", "mesh", "noise", "population", "operators", "shaping"},
+    "boxes": {"algorithms", "bounds"},
     "evosax": CORE | {"operators", "population", "shaping"},
     "spaces": CORE,
     "models": CORE,

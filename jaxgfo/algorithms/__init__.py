@@ -2,6 +2,7 @@
 
 from .cma_es import CMAES as CMAES
 from .differential_evolution import DifferentialEvolution as DifferentialEvolution
+from .dual_annealing import DualAnnealing as DualAnnealing
 from .generalized_annealing import GeneralizedAnnealing as GeneralizedAnnealing
 from .genetic import GeneticAlgorithm as GeneticAlgorithm
 from .int8_es import Int8ES as Int8ES
@@ -26,6 +27,7 @@ REGISTRY: dict[str, type] = {
     "sa": SimulatedAnnealing,
     "pt": ParallelTempering,
     "gsa": GeneralizedAnnealing,
+    "dual": DualAnnealing,
     "pso": ParticleSwarm,
     "cma": CMAES,
     "sepcma": SepCMAES,

@@ -57,8 +57,8 @@ class CMAES:
 
     Attributes:
         init_scale: σ of the first generation; a third of the distance to the optimum is good.
-        active: whether the worse half teaches too, where not to go; never with `bounds`, where
-            what stopped at a wall would teach the wrong thing.
+        active: whether the worse half teaches too, where not to go; but not what stopped at a
+            wall, which would teach the wrong thing.
         restarts: `ipop`, `bipop` or `none`.
         bounds: the box searched; None: unbounded.
         pop_size: members of the first run, at least 4; the paper has 4 + floor(3 ln n).
@@ -125,9 +125,7 @@ class CMAES:
         """Move the mean, the step size and the covariance towards the better half."""
         n, learnt = state.path.size, differ(fitness)
         history = stopping.record(state.history, fitness)
-        # Within bounds, what stops at a wall would unlearn the way to an optimum there.
-        active = self.active and self.bounds is None
-        rates = cumulation.rates(n, self.pop_size, active=active)
+        rates = cumulation.rates(n, self.pop_size, active=self.active)
         gap = max(1, int(1 / (10 * n * (rates.rank_one + rates.rank_mu))))
         due = learnt & ((state.step + 1) % gap == 0)
         with jax.default_matmul_precision("highest"):
@@ -194,7 +192,9 @@ class CMAES:
         move = tree.from_matrix((state.sigma * step)[None], center)
         # However far away the worse are, they take away no more than is there.
         square = jnp.maximum(jnp.sum(jnp.square(whitened), axis=1), jnp.finfo(sigma.dtype).eps)
-        weights = better + cumulation.weigh(rates.worse, fitness) * (rates.n / square)
+        # What stopped at a wall would unlearn the way to an optimum there.
+        free = ~box.touched(self.bounds, population)
+        weights = better + free * cumulation.weigh(rates.worse, fitness) * (rates.n / square)
         decay = rates.rank_one + rates.rank_mu * float(rates.better.sum() + rates.worse.sum())
         covariance = (1 - decay + rates.rank_one * kept) * state.covariance
         covariance += rates.rank_one * jnp.outer(path, path)

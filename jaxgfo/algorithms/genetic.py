@@ -1,5 +1,6 @@
 """The genetic algorithm (Holland, 1975; Goldberg, 1989), generational with elitism."""
 
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -19,6 +20,8 @@ class GeneticState(NamedTuple):
 
     population: Population  # (pop, ...) parents
     fitness: Fitness  # (pop,), +inf before the first tell
+    scale: Float[Array, " pop"]  # mutation scale of every member of the population asked for
+    parent_scale: Float[Array, " pop"]  # and of every parent
     step: Int[Array, ""]  # generations told
 
 
@@ -49,7 +52,11 @@ class GeneticAlgorithm:
             on integers.
         mutation_rate: p_m, probability per coordinate; None: 1 / number of coordinates
             (Mühlenbein, 1992) for a tree of bits and integers, 1 where a leaf is real.
-        mutation_scale: standard deviation of the gaussian mutation.
+        mutation_scale: standard deviation of the gaussian mutation; with `adaptation` of the first
+            one.
+        adaptation: c of self-adaptation: a child's own scale is the geometric mean of its parents'
+            times exp(c N(0, 1) / sqrt(2 n)), n coordinates, and mutates the child with that (Bäck
+            & Schwefel, 1993, doi:10.1162/evco.1993.1.1.1, with c = 1); None: one scale for ever.
         elites: best parents that compete with the offspring for a place.
         init_scale: standard deviation of the first population around the start; None: uniform in
             `bounds`. Bits are fair coins and integers uniform in their bounds.
@@ -68,6 +75,7 @@ class GeneticAlgorithm:
     mutation: Literal["auto", "gaussian", "bit_flip", "uniform_reset"] = static("auto")
     mutation_rate: Scalar | None = within(None, 0, 1)
     mutation_scale: Scalar = within(0.02, 0)
+    adaptation: Scalar | None = within(None, 0)
     elites: int = static(1)
     init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
@@ -93,22 +101,26 @@ class GeneticAlgorithm:
                 tree.is_float, start, "arithmetic crossover averages real numbers; use uniform"
             )
         population = initial(key, start, self.pop_size, self.init_scale, self.bounds)
+        scale = jnp.full((self.pop_size,), self.mutation_scale, jnp.result_type(float))
         # A mutation that does not fit the leaves is refused here, not a generation later.
-        jax.eval_shape(self._mutate, key, population)
+        jax.eval_shape(self._mutate, key, population, scale)
         fitness = jnp.full((self.pop_size,), jnp.inf)
-        return GeneticState(population, fitness, jnp.zeros((), jnp.int32))
+        return GeneticState(population, fitness, scale, scale, jnp.zeros((), jnp.int32))
 
     def ask(self, key: Key, state: GeneticState) -> tuple[Population, GeneticState]:
         """Select, recombine, mutate."""
-        select_key, cross_key, mutate_key = jax.random.split(key, 3)
+        select_key, cross_key, mutate_key, adapt_key = jax.random.split(key, 4)
         pairs = (self.pop_size + 1) // 2
         parents = self._select(select_key, state.fitness, 2 * pairs)
         first = tree.take(state.population, parents[:pairs])
         second = tree.take(state.population, parents[pairs:])
         children = self._recombine(cross_key, first, second)
         children = jax.tree.map(lambda x: x[: self.pop_size], children)
-        offspring = self._mutate(mutate_key, children)
-        return tree.where(state.step == 0, state.population, offspring), state
+        scale = self._adapted(adapt_key, state.parent_scale, parents, tree.row_size(children))
+        offspring = self._mutate(mutate_key, children, scale)
+        begins = state.step == 0
+        state = state._replace(scale=jnp.where(begins, state.scale, scale))
+        return tree.where(begins, state.population, offspring), state
 
     def tell(
         self, key: Key, state: GeneticState, population: Population, fitness: Fitness
@@ -124,7 +136,8 @@ class GeneticAlgorithm:
         )
         fitness = fitness.at[row].set(state.fitness[elite], mode="drop")
         outlived = jnp.sum(stays).astype(fitness.dtype) / max(self.elites, 1)
-        return GeneticState(survivors, fitness, state.step + 1), GeneticInfo(outlived)
+        scale = state.scale.at[row].set(state.parent_scale[elite], mode="drop")
+        return GeneticState(survivors, fitness, scale, scale, state.step + 1), GeneticInfo(outlived)
 
     def remembered(self, state: GeneticState) -> Population:
         """The parents."""
@@ -157,12 +170,23 @@ class GeneticAlgorithm:
             tree.select(masks, second, first), tree.select(masks, first, second)
         )
 
-    def _mutate(self, key: Key, population: Population) -> Population:
+    def _adapted(self, key: Key, scale: Array, parents: Array, n: int) -> Float[Array, " pop"]:
+        """The scales of the children of two halves of parents."""
+        if self.adaptation is None:
+            return scale
+        limits, pairs = jnp.finfo(scale.dtype), parents.size // 2
+        mean = jnp.sqrt(scale[parents[:pairs]]) * jnp.sqrt(scale[parents[pairs:]])
+        rate = self.adaptation / math.sqrt(2.0 * n)
+        drawn = jnp.concatenate([mean, mean])[: self.pop_size]
+        noise = jax.random.normal(key, drawn.shape, drawn.dtype)
+        return jnp.clip(drawn * jnp.exp(rate * noise), limits.tiny, limits.max**0.5)
+
+    def _mutate(self, key: Key, population: Population, scale: Array) -> Population:
         rate = self.mutation_rate
         if rate is None:
             real = any(map(tree.is_float, jax.tree.leaves(population)))
             rate = 1.0 if real else 1.0 / tree.row_size(population)
-        return mutate(key, population, self.mutation, rate, self.mutation_scale, self.bounds)
+        return mutate(key, population, self.mutation, rate, scale, self.bounds)
 
 
 def _blend(x: Array, y: Array, share: Array) -> Array:

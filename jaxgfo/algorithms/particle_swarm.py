@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .. import bounds as box
 from .. import tree
@@ -22,6 +22,8 @@ class SwarmState(NamedTuple):
     velocity: Population  # (pop, ...) v, real also where x is a bit
     best: Population  # (pop, ...) p, the best position each particle has seen
     fitness: Fitness  # (pop,) of `best`, +inf before the first tell
+    reach: Float[Array, " pop"]  # ρ, half the width of a leader's search
+    run: Int[Array, " pop"]  # a leader's successes in sequence, or its failures, negative
     step: Int[Array, ""]  # generations told
 
 
@@ -53,6 +55,11 @@ class ParticleSwarm:
         velocity_clamp: largest |v| per dimension of a real leaf, in its units; None: none.
         bit_velocity_clamp: largest |v| of a bit; 6 keeps every bit's chance of either value above
             1 in 400.
+        guaranteed: a particle that leads its own neighbourhood, whose pulls are both 0, searches
+            p + w v + ρ U(-1, 1) instead; ρ doubles after five successes in sequence and halves
+            after two failures (guaranteed convergence, van den Bergh & Engelbrecht, 2002,
+            doi:10.1109/ICSMC.2002.1176018, who take fifteen and five). Real leaves only.
+        reach: ρ of the first generation, in units of the parameters.
         init_scale: standard deviation of the first population around the start; None: uniform in
             `bounds`. Velocities start at 0 (Engelbrecht, 2012).
         bounds: the box searched; None: unbounded. At a wall the velocity is zeroed (clip),
@@ -72,6 +79,8 @@ class ParticleSwarm:
     topology: Literal["global", "ring", "von_neumann"] = static("global")
     velocity_clamp: Scalar | None = within(None, 0)
     bit_velocity_clamp: Scalar = within(6.0, 0)
+    guaranteed: bool = static(False)
+    reach: Scalar = within(0.01, 0)
     init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
     pop_size: int = static(16)
@@ -98,7 +107,10 @@ class ParticleSwarm:
         velocity = jax.tree.map(lambda x: jnp.zeros(x.shape, _moving(x).dtype), position)
         best = jax.tree.map(jnp.copy, position)
         fitness = jnp.full((self.pop_size,), jnp.inf)
-        return SwarmState(position, velocity, best, fitness, jnp.zeros((), jnp.int32))
+        reach = jnp.full((self.pop_size,), self.reach, jnp.result_type(float))
+        run = jnp.zeros((self.pop_size,), jnp.int32)
+        step = jnp.zeros((), jnp.int32)
+        return SwarmState(position, velocity, best, fitness, reach, run, step)
 
     def ask(self, key: Key, state: SwarmState) -> tuple[Population, SwarmState]:
         """Fly for one generation."""
@@ -132,8 +144,10 @@ class ParticleSwarm:
             jnp.sqrt(squares / (self.pop_size * tree.row_size(population))),
         )
         best = tree.where(better, population, state.best)
+        reach, run = self._reached(state, better)
         fitness = jnp.minimum(fitness, state.fitness)
-        return SwarmState(population, state.velocity, best, fitness, state.step + 1), info
+        step = state.step + 1
+        return SwarmState(population, state.velocity, best, fitness, reach, run, step), info
 
     def remembered(self, state: SwarmState) -> Population:
         """Every particle's best position."""
@@ -158,12 +172,27 @@ class ParticleSwarm:
             own_pull = self.cognitive * r1 * (own - position)
             social_pull = self.social * r2 * (own[leader] - position)
             new = chi * (inertia * wide + own_pull + social_pull)
+            if self.guaranteed and not tree.is_bool(x):
+                leads = tree.rows(leader == jnp.arange(self.pop_size), x)
+                noise = tree.rows(state.reach, x).astype(wide.dtype) * (1 - 2 * r1)
+                new = jnp.where(leads, own - position + inertia * wide + noise, new)
             clamp = self.bit_velocity_clamp if tree.is_bool(x) else self.velocity_clamp
             if clamp is not None:
                 new = jnp.clip(new, -clamp, clamp)
             return new.astype(v.dtype)
 
         return tree.map_keys(accelerate, key, state.position, state.velocity, state.best)
+
+    def _reached(self, state: SwarmState, better: Bool[Array, " pop"]) -> tuple[Array, Array]:
+        if not self.guaranteed:
+            return state.reach, state.run
+        leads = self._leaders(state.fitness) == jnp.arange(self.pop_size)
+        run = jnp.where(better, jnp.maximum(state.run, 0) + 1, jnp.minimum(state.run, 0) - 1)
+        grows, shrinks = leads & (run >= 5), leads & (run <= -2)
+        limits = jnp.finfo(state.reach.dtype)
+        factor = jnp.where(grows, 2.0, jnp.where(shrinks, 0.5, 1.0)).astype(state.reach.dtype)
+        reach = jnp.clip(state.reach * factor, limits.tiny, limits.max**0.5)
+        return reach, jnp.where(leads & ~grows & ~shrinks, run, 0)
 
     def _inertia(self, step: Int[Array, ""]) -> Scalar:
         if self.final_inertia is None:

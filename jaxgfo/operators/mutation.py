@@ -22,9 +22,9 @@ def mutate(
 ) -> Population:
     """`population` (pop, ...) with every coordinate changed with probability `rate`.
 
-    gaussian: x + scale * N(0, 1), real leaves. bit_flip: a boolean is negated; one bit of an
-    integer, counted from its lower bound, is flipped among those its bounds leave room for, and
-    what lands above the upper bound is clipped.
+    gaussian: x + scale * N(0, 1), real leaves; scale may be (pop,). bit_flip: a boolean is
+    negated; one bit of an integer, counted from its lower bound, is flipped among those its bounds
+    leave room for, and what lands above the upper bound is clipped.
     uniform_reset: a fresh uniform draw from the bounds (a fair coin for bits). auto: gaussian on
     real leaves, bit_flip on booleans, uniform_reset on integers.
 
@@ -44,7 +44,8 @@ def mutate(
         hit = jax.random.uniform(hit_key, x.shape, jnp.float32) < jnp.asarray(rate, jnp.float32)
         if tree.is_float(x) and kind != "uniform_reset":
             wide = tree.wide(x)
-            changed = wide + scale * jax.random.normal(key, x.shape, wide.dtype)
+            size = tree.rows(scale, wide).astype(wide.dtype) if jnp.ndim(scale) else scale
+            changed = wide + size * jax.random.normal(key, x.shape, wide.dtype)
         elif tree.is_bool(x) and kind != "uniform_reset":
             changed = ~x
         elif kind == "bit_flip":
