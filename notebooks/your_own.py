@@ -227,7 +227,7 @@ for scale, curve in zip(scales, lowest):
     plt.plot(curve, label=f"{scale:.2g}")
 plt.xlabel("generation")
 plt.ylabel("errors")
-plt.legend(title="init_scale", fontsize=8)
+plt.legend(title="init_scale", fontsize=8, loc="lower left")
 plt.tight_layout()
 plt.show()
 print(f"best init_scale: {scales[lowest[:, -1].argmin()]:.2g}")

@@ -24,7 +24,13 @@ def make(source: Path) -> None:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
     resources = {"metadata": {"path": str(FOLDER)}}
-    NotebookClient(notebook, timeout=TIMEOUT, resources=resources, record_timing=False).execute()
+    settings = {"timeout": TIMEOUT, "record_timing": False, "coalesce_streams": True}
+    NotebookClient(notebook, resources=resources, **settings).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    if warned := [output.text for output in outputs if output.get("name") == "stderr"]:
+        raise SystemExit(
+            f"{source.name} is not written, for it wrote to stderr:\n{''.join(warned)}"
+        )
     notebook.metadata.pop("language_info", None)
     target = source.with_suffix(".ipynb")
     jupytext.write(notebook, target)
