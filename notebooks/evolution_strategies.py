@@ -175,7 +175,6 @@ assert statistics.median(ratios["low rank, evaluation"]) > 0.3
 # %%
 plans = []
 for search in (
-    jaxgfo.LowRankES(pop_size=pop_size),
     jaxgfo.LowRankES(pop_size=64 * pop_size),
     jaxgfo.RandomSearch(pop_size=pop_size),
 ):
@@ -185,10 +184,10 @@ for search in (
         f"{type(search).__name__:>12}, {plan.pop_size:4} members: population "
         f"{plan.population_bytes / 2**20:4,.0f} MiB, peak {plan.peak_bytes / 2**20:4,.0f} MiB"
     )
-few, many, in_rows = plans
-assert many.population_bytes == few.population_bytes
+center_alone, in_rows = plans
+assert center_alone.population_bytes < 1.01 * num_bytes(model.params)
 assert in_rows.population_bytes == pop_size * num_bytes(model.params)
-assert many.peak_bytes < in_rows.peak_bytes  # 64 times as many members in less memory
+assert center_alone.peak_bytes < in_rows.peak_bytes  # with 64 times as many members
 
 # %% [markdown]
 # ## Over devices
