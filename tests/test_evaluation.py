@@ -132,6 +132,7 @@ def largest(available):
     return evaluation.largest_chunk(*WIDE, available=available)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_the_chunk_grows_with_memory():
     one, two = (
         evaluation.compiled(*WIDE, chunk_size=c).memory_analysis().temp_size_in_bytes
