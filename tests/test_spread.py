@@ -110,6 +110,7 @@ def test_a_collective_of_the_populations_size_would_be_seen():
     assert max(travelling(look_up.lower(rows, order).compile())) >= POP * 100
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", ["openes", "lowrank-es"])
 def test_the_update_is_shared_among_devices(name):
     def work(devices):
