@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from . import choices, describe, evosax
+from . import __version__, choices, describe, evosax
 from .algorithms import REGISTRY
 from .bounds import Bounds
 from .planning import Plan
@@ -64,6 +64,9 @@ class Algorithms:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `jaxgfo`."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv == ["--version"]:
+        print(f"jaxgfo {__version__}")
+        return 0
     try:
         search = _search_of(choices.chosen(argv))
     except (ImportError, ValueError) as error:
@@ -76,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = tyro.cli(
         commands,
         prog="jaxgfo",
-        description="Gradient-free optimisation for language models in JAX.",
+        description=f"Gradient-free optimisation for language models in JAX ({__version__}).",
         args=argv,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )

@@ -9,7 +9,6 @@ from problems import generation, scan, sphere, unchecked
 import jaxgfo
 from jaxgfo.algorithms.particle_swarm import neighbours
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(1)
 
 

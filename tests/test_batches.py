@@ -15,7 +15,6 @@ import jaxgfo
 from jaxgfo import core, minibatches, optional, static
 from jaxgfo.best import Finalists
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(5)
 START = jnp.zeros(6)
 REMEMBERING = [n for n, cls in jaxgfo.REGISTRY.items() if optional.remembers(cls)]

@@ -55,6 +55,10 @@ def report_of(capsys, line):
     return json.loads(out)
 
 
+def test_version(capsys):
+    assert call(capsys, "--version") == (0, f"jaxgfo {jaxgfo.__version__}\n", "")
+
+
 # One for each kind of population, state and candidate; options are tested for all.
 KINDS = ["ga", "cma", "openes", "lowrank-es", "spsa", "int8-es"]
 

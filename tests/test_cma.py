@@ -12,7 +12,6 @@ import jaxgfo
 from jaxgfo import Bounds, tree
 from jaxgfo.operators import cumulation, restarts
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY, SIZE = jax.random.key(3), 10
 CONDITION = 1e6 ** (np.arange(SIZE) / (SIZE - 1))
 

@@ -32,7 +32,6 @@ import jaxgfo
 from jaxgfo import core, tree
 from jaxgfo.core import Scalar
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(7)
 REAL_KINDS = ("flat", "tree", "bf16", "mixed")
 every_case = pytest.mark.parametrize(("name", "kind"), CASES)

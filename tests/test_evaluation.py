@@ -132,6 +132,7 @@ def largest(available):
     return evaluation.largest_chunk(*WIDE, available=available)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_the_chunk_grows_with_memory():
     one, two = (
         evaluation.compiled(*WIDE, chunk_size=c).memory_analysis().temp_size_in_bytes
@@ -211,6 +212,7 @@ def test_on_a_cpu_a_chunk_has_about_a_thousand_rows(kind, rows, expected):
     assert evaluation.largest_chunk(product, params, few, batch) <= 3
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_member_is_not_copied_as_a_whole():
     """Layers under scan: no array of a whole member's size is made."""
     params = {"layers": {"*": {"kernel": jnp.ones((6, 8, 8))}}}

@@ -1,7 +1,6 @@
 """Every algorithm of evosax through the front doors, and held against evosax itself."""
 
 import dataclasses
-import os
 import sys
 
 import jax
@@ -15,7 +14,6 @@ import jaxgfo
 from jaxgfo import core
 from jaxgfo.evosax import adapted
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(5)
 START = {"half": jnp.ones((2, 2), jnp.bfloat16), "full": jnp.ones(3)}  # seven coordinates
 POP_SIZE, GENERATIONS = 12, 40
@@ -36,14 +34,6 @@ AIMLESS = {
 }
 # Four generations that were told of one member only can send it off for longer than is run here.
 ASTRAY = {("Rm_ES", "all but one")}
-# One of each kind: what is drawn in pairs, kept in the state between ask and tell, several means,
-# learnt features, and members that are kept. All are traced below; the numbers of the others take
-# a minute, which the CI does not have.
-USUAL = {"PGPE", "CMA_ES", "GuidedES", "SV_Open_ES", "LES", "GESMR_GA", "PSO", "RandomSearch"}
-others = (
-    pytest.mark.slow,
-    pytest.mark.skipif("EVOSAX" not in os.environ, reason="a minute of compiling; set EVOSAX=all"),
-)
 FAILED = {
     "none": np.zeros(POP_SIZE, bool),
     "one": np.arange(POP_SIZE) == 1,
@@ -109,10 +99,7 @@ def run(algorithm, failed, num=GENERATIONS, until=4):
     return np.stack(history), infos
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in USUAL else others) for n in sorted(algorithms)],
-)
+@pytest.mark.parametrize("name", sorted(algorithms))
 def test_contract(name, caplog):
     with jax.log_compiles():
         for which, failed in FAILED.items():

@@ -37,7 +37,6 @@ torch = pytest.importorskip("torch")
 TOKENS = some_tokens(3)
 IDS = jnp.asarray(TOKENS, jnp.int32)
 LENGTHS = np.array([LENGTH, 31, 6])  # of the rows that are padded
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 REAL = np.arange(LENGTH) < LENGTHS[:, None]
 
 

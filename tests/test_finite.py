@@ -11,7 +11,6 @@ from jaxgfo import tree
 
 NAMES = ["snes", "xnes", "pgpe", "lmma"]
 SIZE, GENERATIONS, SETTLED = 10, 4000, 1000
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(4)
 OF_ASK = {"step", "noise", "keys"}  # what a state knows of its last population
 WEIGHTS = jnp.logspace(0, 6, SIZE)

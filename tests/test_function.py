@@ -10,7 +10,6 @@ from jaxgfo import Flat, functional, population, tree
 from jaxgfo.models.config import DecoderConfig
 from jaxgfo.models.transformer import Transformer
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (2, 5, 6))
 TOKENS = jnp.arange(10).reshape(2, 5)

@@ -80,7 +80,6 @@ ROPES = {
 PROMPTS = [[3, 4, 5, 6, 7, 8, 9], [10, 11], list(range(20, 32))]
 LONG = [*PROMPTS, [(7 * i) % 61 for i in range(40)]]
 MODELS = {}
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def lively(shapes, seed=0):

@@ -13,7 +13,6 @@ from jaxgfo.io.text import read_batch, spread
 from jaxgfo.models.quantised import quantise
 from jaxgfo.operators.feedback import nothing_left, whole_steps
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(5)
 DEEP = {
     "model_type": "llama",
@@ -108,14 +107,6 @@ def test_activations_have_the_dtype_of_the_model():
     narrow = jaxgfo.random_model(DEEP, key=KEY, dtype="bfloat16").quantised()
     tokens = jnp.ones((1, 4), jnp.int32)
     assert jax.eval_shape(narrow.decoder.features, narrow.params, tokens).dtype == jnp.bfloat16
-
-
-@pytest.fixture
-def optimised():
-    """Compiled as for users: without optimisations nothing is told about memory."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.mark.usefixtures("optimised")

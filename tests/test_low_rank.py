@@ -15,7 +15,6 @@ from jaxgfo import LowRank, Noise, Seeded, tree
 from jaxgfo.low_rank import Factored, apply
 from jaxgfo.population import member, signs
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(3)
 FAMILIES = {config["model_type"]: name for name, config in reversed(VARIANTS.items())}
 

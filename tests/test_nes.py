@@ -12,7 +12,6 @@ from scipy.linalg import expm
 
 import jaxgfo
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(5)
 POP, SIZE, GENERATIONS = 8, 5, 6
 START = jnp.linspace(-0.4, 0.6, SIZE)

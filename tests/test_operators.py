@@ -15,7 +15,6 @@ from scipy import optimize, stats
 from jaxgfo import Bounds, tree
 from jaxgfo.operators import annealing, crossover, differential, mutation, selection
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(11)
 INF = math.inf
 

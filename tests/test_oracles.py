@@ -18,7 +18,6 @@ from scipy.optimize._dual_annealing import VisitingDistribution
 import jaxgfo
 from jaxgfo.algorithms.generalized_annealing import visiting_steps
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 POP, SIZE, GENERATIONS = 7, 5, 4
 START = jnp.linspace(-0.4, 0.6, SIZE)
 

@@ -166,6 +166,7 @@ def test_chunks_do_not_change_the_gradient(model, chunk_size):
     assert float(slope) == pytest.approx((along(step) - along(-step)) / (2 * step), rel=1e-2)
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("gradient", [False, True])
 def test_full_logits_are_never_held(model, gradient):

@@ -18,8 +18,6 @@ from jaxgfo.flops import flops
 from jaxgfo.io.text import read_batch, spread
 from jaxgfo.planning import plan
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 PARAMS = {"layers": {"*": {"kernel": jnp.ones((3, 4, 5))}}, "scale": jnp.ones(7, jnp.bfloat16)}
 BATCH = jnp.ones((2, 4))
 POP = 23

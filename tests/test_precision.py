@@ -11,7 +11,6 @@ import jaxgfo
 from jaxgfo.operators.rounding import round_at_random
 from jaxgfo.shaping import SHAPINGS
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(5)
 STRATEGIES = [jaxgfo.OpenES, jaxgfo.LowRankES, jaxgfo.SPSA]
 every_strategy = pytest.mark.parametrize("cls", STRATEGIES)

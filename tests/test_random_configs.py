@@ -10,7 +10,6 @@ import pytest
 from jaxgfo import load_model
 from jaxgfo.models.families import FAMILIES
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SEEDS = range(100)
 KINDS = ["full_attention", "sliding_attention"]
 ACTIVATIONS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "quick_gelu", "mish"]

@@ -13,7 +13,6 @@ from jaxgfo import Flat, Full, Select, Subspace, random_model, tree
 from jaxgfo.spaces import Space
 from jaxgfo.spaces.spec import parse
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(0)
 LAYERS = (0, 2, 10)  # as text, 10 would come before 2
 

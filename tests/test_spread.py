@@ -90,6 +90,7 @@ def programs(name, devices):
     return evaluation, tell
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_only_fitness_and_one_reduction_travel(name):
     evaluation, tell = programs(name, 8)
@@ -109,6 +110,7 @@ def test_a_collective_of_the_populations_size_would_be_seen():
     assert max(travelling(look_up.lower(rows, order).compile())) >= POP * 100
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", ["openes", "lowrank-es"])
 def test_the_update_is_shared_among_devices(name):
     def work(devices):
@@ -159,7 +161,6 @@ def test_under_jit_the_mesh_in_use_counts():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.slow
 def two_processes(command, folder, **variables):
     """Both of a command's processes, one after the other in the result: errors and what is shown.
 
@@ -178,6 +179,7 @@ def two_processes(command, folder, **variables):
     return [(shown.read_text(), told.read_text()) for _, shown, told in both]
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(alone, tmp_path):
     script = Path(__file__).with_name("spread.py")
     found = tmp_path / "{rank}.json"

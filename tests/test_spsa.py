@@ -12,7 +12,6 @@ import jaxgfo
 from jaxgfo import tree
 from jaxgfo.population import LowRank, Seeded, member
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(3)
 SEEDS = 20_000
 

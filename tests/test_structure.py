@@ -77,7 +77,7 @@ def imported(file):
             continue
         for name in names:
             first, *rest = name.split(".")
-            parts |= {rest[0]} if first == "jaxgfo" and rest else set()
+            parts |= {*rest[:1]} - {"__version__"} if first == "jaxgfo" else set()
             others |= {first} - {"jaxgfo"}
     return parts, others
 

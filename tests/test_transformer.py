@@ -14,7 +14,6 @@ from jaxgfo.models.activations import ACTIVATIONS
 from jaxgfo.models.model import build
 from jaxgfo.models.rope import from_parameters, rotate
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 THETA, DIM = 1e4, 12
 RNG = np.random.default_rng(0)
 
