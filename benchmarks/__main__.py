@@ -12,7 +12,7 @@ NAMES = {
     "decoder": "forward tokens per second beside torch, and forms of attention",
     "memory": "host memory of a generation over all weights, beside evosax",
     "loading": "seconds and host memory of loading a checkpoint",
-    "report": "the tables and the plot of the tuning benchmark, from its results",
+    "report": "tables and plots of all results, in Markdown and SVG",
 }
 
 
