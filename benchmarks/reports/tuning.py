@@ -4,10 +4,8 @@ import statistics
 from typing import Any
 
 from ..records import Record
+from ..tuning import CASE
 from . import Table, groups, latest
-
-CASE = ("model", "space", "dtype", "batch_rows", "length", "budget")
-RUN = (*CASE, "algorithm", "settings", "seed")
 
 
 def tables(records: list[Record]) -> list[Table]:
@@ -21,7 +19,7 @@ def plot(records: list[Record], figure: Any) -> None:
     most = max(r["batch_rows"] for r in runs)
     largest: dict[Any, Any] = {}
     for (model, space, budget), found in groups(
-        [r for r in runs if r["batch_rows"] == most], "model", "space", "budget"
+        [r for r in runs if r["batch_rows"] == most], "model", "space", "forward_tokens"
     ).items():
         if (model, space) not in largest or budget > largest[model, space][0]:
             largest[model, space] = budget, found
@@ -39,10 +37,20 @@ def plot(records: list[Record], figure: Any) -> None:
 
 
 def _runs(records: list[Record]) -> list[Record]:
-    """The newest of each run; what older records do not say is what there was then."""
+    """The newest of each seed, as far as they have the settings of the newest of all.
+
+    What older records do not say is what there was then.
+    """
     size = {"model": "embedded", "dtype": "float32", "length": 128}
-    full = [size | r | {"budget": r["forward_tokens"]} for r in records if "skipped" not in r]
-    return latest(full, *RUN)
+    newest = latest([size | r for r in records], *CASE, "algorithm", "seed")
+    settings = {
+        key: found[-1]["settings"] for key, found in groups(newest, *CASE, "algorithm").items()
+    }
+    return [
+        r
+        for r in newest
+        if r["settings"] == settings[tuple(r[key] for key in (*CASE, "algorithm"))]
+    ]
 
 
 def _table(records: list[Record], model: str, space: str, dtype: str, rows: int, *_: Any) -> Table:
