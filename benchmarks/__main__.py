@@ -7,6 +7,7 @@ import sys
 NAMES = {
     "throughput": "populations beside plain inference on as many tokens",
     "functions": "evaluations to the optimum of test functions, for every algorithm",
+    "discrete": "evaluations to the optimum of problems of bits, beside other libraries",
     "tuning": "validation perplexity of every algorithm at the same number of forward tokens",
     "chunks": "seconds per member against members side by side",
     "decoder": "forward tokens per second beside torch, and forms of attention",
