@@ -2,11 +2,13 @@
 
 A run is an instance of its own, started from random bits, and ends at the optimum, which is known,
 or with the budget, which is the same for all. `left` is the mean of what is left then of the way
-from a random candidate to the optimum, in units of fitness.
+from a random candidate to the optimum, in units of fitness. What is in FILE of `--json` with the
+same settings is not run again.
 """
 
 import argparse
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ import jaxgfo
 
 from . import bit_peers, bits, records
 from .timing import stopwatch
+from .tuning import plain
 
 SIZES = {
     "onemax": (64, 256),
@@ -41,6 +44,7 @@ OURS = {
     "random": jaxgfo.RandomSearch(),
 }
 RUNS = 15
+CASE = ("problem", "size", "budget", "runs")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,20 +69,31 @@ def main(
     """All sizes; `--quick`: the smallest, five runs, and a tenth of the budget."""
     budget, runs = (evaluations // 10, 5) if quick else (evaluations, runs)
     numbers, results = list(range(first_instance, first_instance + runs)), []
+    before = records.read(json) if json and Path(json).exists() else []
+    known = {_identity(r): r for r in before if "skipped" not in r}
     for problem in problems:
         for size in SIZES[problem][:1] if quick else SIZES[problem]:
             made = [bits.instance(problem, size, number) for number in numbers]
             for search in searches:
-                results.append(_measured(search, problem, made, numbers, size, budget))
-                records.append(json, results[-1:])
+                case = {"search": search, "settings": _settings(search), "problem": problem}
+                case |= {"size": size, "budget": budget, "runs": runs, "seed": first_instance}
+                if _identity(case) not in known:
+                    known[_identity(case)] = _measured(case, made, numbers)
+                    records.append(json, [known[_identity(case)]])
+                results.append(known[_identity(case)])
     _show(results)
 
 
-def _measured(
-    search: str, problem: str, made: Any, numbers: list[int], size: int, budget: int
-) -> records.Record:
-    case: dict[str, Any] = {"search": search, "problem": problem, "size": size, "budget": budget}
-    case |= {"runs": len(numbers), "seed": numbers[0]}
+def _settings(search: str) -> dict[str, Any]:
+    return plain(OURS[search]) if search in OURS else {}
+
+
+def _identity(record: dict[str, Any]) -> str:
+    return repr([record.get(n) for n in ("search", "settings", *CASE, "seed")])
+
+
+def _measured(case: dict[str, Any], made: Any, numbers: list[int]) -> records.Record:
+    search, (problem, size, budget, _) = case["search"], (case[name] for name in CASE)
     library, peer = bit_peers.PEERS.get(search, (None, None))
     if library and not records.installed(library):
         return records.skipped("discrete", library, **case)

@@ -85,7 +85,7 @@ def main(
                 continue  # Adam draws nothing
             case = {
                 "algorithm": name,
-                "settings": _plain(search),
+                "settings": plain(search),
                 "model": model,
                 "dtype": dtype,
                 "space": options.spec,
@@ -179,7 +179,7 @@ class Adam:
     learning_rate: float
 
 
-def _plain(search: Any) -> dict[str, Any]:
+def plain(search: Any) -> dict[str, Any]:
     """All hyperparameters, as JSON has them: a run with other defaults is another run."""
     values = {f.name: getattr(search, f.name) for f in dataclasses.fields(search)}
     return {n: v if isinstance(v, int | float | str | None) else str(v) for n, v in values.items()}
