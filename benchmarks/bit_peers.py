@@ -86,8 +86,8 @@ def nevergrad(name: str) -> Search:
     def search(score: Score, size: int, budget: int, seed: int) -> None:
         import nevergrad
 
-        space = nevergrad.p.Array(init=np.full(size, 0.5)).set_bounds(0, 1)
-        space = space.set_mutation(sigma=0.3).set_integer_casting()
+        space = nevergrad.p.Array(init=np.full(size, 0.5)).set_mutation(sigma=0.3)
+        space = space.set_bounds(0, 1).set_integer_casting()
         space.random_state.seed(seed)
         optimizer = nevergrad.optimizers.registry[name](space, budget=budget)
         while True:

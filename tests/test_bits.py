@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import bits
+from benchmarks import bit_peers, bits
 
 SIZES = {"trap": 10, "cut, grid": 12}
 
@@ -53,3 +53,15 @@ def test_instances_differ_and_come_again():
     first, again, other = (bits.instance("nk", 12, number) for number in (0, 0, 1))
     np.testing.assert_array_equal(first.data["table"], again.data["table"])
     assert (first.data["table"] != other.data["table"]).any()
+
+
+def test_a_recorder_counts_to_the_optimum_and_to_the_budget():
+    ones = bit_peers.Recorder(lambda x: x.sum(axis=1), optimum=0, budget=5)
+    np.testing.assert_array_equal(ones([[1, 1], [0, 1]]), [2, 1])
+    with pytest.raises(bit_peers.Over):
+        ones([[1, 0], [0, 0], [1, 1]])
+    assert (ones.reached, ones.best) == (4, 0)
+    few = bit_peers.Recorder(lambda x: x.sum(axis=1), optimum=0, budget=1)
+    with pytest.raises(bit_peers.Over):
+        few([[1, 1], [0, 0]])
+    assert (few.reached, few.best, few.spent) == (None, 2, 1)
