@@ -7,12 +7,13 @@ import sys
 NAMES = {
     "throughput": "populations beside plain inference on as many tokens",
     "functions": "evaluations to the optimum of test functions, for every algorithm",
+    "discrete": "evaluations to the optimum of problems of bits, beside other libraries",
     "tuning": "validation perplexity of every algorithm at the same number of forward tokens",
     "chunks": "seconds per member against members side by side",
     "decoder": "forward tokens per second beside torch, and forms of attention",
     "memory": "host memory of a generation over all weights, beside evosax",
     "loading": "seconds and host memory of loading a checkpoint",
-    "report": "the tables and the plot of the tuning benchmark, from its results",
+    "report": "tables and plots of all results, in Markdown and SVG",
 }
 
 

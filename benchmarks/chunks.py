@@ -45,6 +45,11 @@ def main(quick: bool, json: str | None) -> None:
                     ratio=statistics.median(ratios),
                     lowest_ratio=min(ratios),
                     highest_ratio=max(ratios),
+                    evaluations=POP_SIZE,
+                    forward_tokens=POP_SIZE * train.tokens.size,
+                    seconds=statistics.median(times),
+                    figure=statistics.median(ratios),
+                    spread=(min(ratios), max(ratios)),
                 )
             )
     records.append(json, results)

@@ -8,7 +8,6 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,9 @@ def main(quick: bool, json: str | None) -> None:
     for column in ("what", "dtype", "tokens/s", "beside", "ratio", "lowest", "highest"):
         table.add_column(column, justify="right")
     for r in results:
+        if "skipped" in r:
+            table.add_row(r["what"], r["dtype"], "", f"{r['skipped']}: not installed", "", "", "")
+            continue
         ratios = [f"{r[name]:.2f}" for name in ("ratio", "lowest_ratio", "highest_ratio")]
         table.add_row(r["what"], r["dtype"], f"{r['tokens_per_second']:.0f}", r["beside"], *ratios)
     Console().print(table)
@@ -58,9 +60,8 @@ def main(quick: bool, json: str | None) -> None:
 
 def _forward(folder: Path, dtype: str, tokens: np.ndarray, rounds: int) -> list[dict[str, Any]]:
     model = jaxgfo.random_model(LLAMA, key=jax.random.key(0), dtype=dtype)
-    if find_spec("torch") is None:
-        print("torch is not installed: nothing to compare whole passes with")
-        return []
+    if not records.installed("torch"):
+        return [records.skipped("decoder", "torch", what="forward (jaxgfo)", dtype=dtype)]
     jaxgfo.save_model(model, model.params, folder)
     theirs = _torch(folder, dtype, tokens)
     apply, batch = jax.jit(model.apply), jnp.asarray(tokens, jnp.int32)
@@ -111,6 +112,7 @@ def _result(
     ratios = [b / a for a, b in zip(seconds[ours], seconds[theirs])]
     return records.record(
         "decoder",
+        libraries=["torch", "transformers"] if theirs == "torch" else [],
         what=f"{what} ({ours})",
         beside=theirs,
         dtype=dtype,
@@ -119,4 +121,8 @@ def _result(
         ratio=statistics.median(ratios),
         lowest_ratio=min(ratios),
         highest_ratio=max(ratios),
+        forward_tokens=ROWS * LENGTH,
+        seconds=statistics.median(seconds[ours]),
+        figure=statistics.median(ratios),
+        spread=(min(ratios), max(ratios)),
     )

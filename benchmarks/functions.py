@@ -19,6 +19,7 @@ from jaxgfo import REGISTRY
 from jaxgfo.population import LowRank, Seeded, member
 
 from . import records
+from .timing import stopwatch
 
 DIM, TARGET, SEEDS = 10, 1e-6, 15
 TURN = np.linalg.qr(np.random.default_rng(0).normal(size=(DIM, DIM)))[0].astype(np.float32)
@@ -50,13 +51,14 @@ def main(quick: bool, json: str | None, algorithms: list[str], evaluations: int)
     results = []
     for name in algorithms:
         search = _sized(name)
-        fitness = _run(search, jax.random.split(jax.random.key(0), seeds), budget)
-        reached = np.minimum.accumulate(np.asarray(fitness), axis=-1) <= TARGET
+        with stopwatch() as spent:
+            fitness = np.asarray(_run(search, jax.random.split(jax.random.key(0), seeds), budget))
+        reached = np.minimum.accumulate(fitness, axis=-1) <= TARGET
         for function, runs in zip(FUNCTIONS, reached):
-            spent = [
+            ends = [
                 (int(np.argmax(run)) + 1) * search.pop_size if run.any() else None for run in runs
             ]
-            solved = sorted(s for s in spent if s is not None)
+            solved = sorted(s for s in ends if s is not None)
             middle = solved[seeds // 2] if len(solved) > seeds // 2 else None
             results.append(
                 records.record(
@@ -69,6 +71,11 @@ def main(quick: bool, json: str | None, algorithms: list[str], evaluations: int)
                     seeds=seeds,
                     solved=len(solved),
                     median_evaluations=middle,
+                    seed=0,
+                    evaluations=seeds * budget,
+                    **spent,  # of all functions side by side
+                    figure=middle,
+                    spread=(solved[0], solved[-1]) if solved else None,
                 )
             )
     records.append(json, results)

@@ -40,9 +40,9 @@ def main(quick: bool, json: str | None) -> None:
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 measured = json_module.loads(done.stdout)
                 files = len(list(source.glob("*.safetensors")))
-                results.append(
-                    records.record("loading", stored=stored, wanted=wanted, files=files, **measured)
-                )
+                what = {"stored": stored, "wanted": wanted, "files": files}
+                figure = measured["peak_ratio"]
+                results.append(records.record("loading", **what, **measured, figure=figure))
     records.append(json, results)
     table = Table(title="loading 110 million parameters")
     for column in ("on disk", "in memory", "files", "seconds", "MB", "peak / parameters"):

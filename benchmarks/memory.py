@@ -39,16 +39,25 @@ def main(
     model = model or ("4M" if quick else "110M")
     idle, results = _measured("idle", model, pop_size, tokens), []
     for case in cases:
+        how = {"model": model, "pop_size": pop_size, "tokens_per_member": tokens}
+        if case.startswith("evosax") and not records.installed("evosax"):
+            results.append(records.skipped("memory", "evosax", case=case, **how))
+            records.append(json, results[-1:])
+            continue
         found = _measured(case, model, pop_size, tokens)
         found["peak_bytes"] -= idle["peak_bytes"]
         found["copies"] = found["peak_bytes"] / found["bytes"]
-        how = {"model": model, "pop_size": pop_size, "tokens_per_member": tokens}
-        results.append(records.record("memory", case=case, **how, **found))
+        how |= {"evaluations": pop_size, "forward_tokens": pop_size * tokens}
+        how |= {"libraries": ["evosax"] if case.startswith("evosax") else []}
+        results.append(records.record("memory", case=case, **how, **found, figure=found["copies"]))
         records.append(json, results[-1:])
     table = Table(title=f"a generation of {pop_size} members x {tokens} tokens, {model}")
     for column in ("what", "peak, MB", "copies of the model", "seconds"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for r in results:
+        if "skipped" in r:
+            table.add_row(r["case"], "", "not installed", "")
+            continue
         more = "" if r["finished"] else "more than "
         table.add_row(
             r["case"],

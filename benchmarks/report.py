@@ -1,89 +1,77 @@
-"""Tables and plots from the records in `results/`."""
+"""Tables and plots of all records in `results/`: NAME.md and NAME.svg for each benchmark."""
 
-import json as json_module
-import statistics
+import argparse
+import importlib
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+
+from . import records as recorded
+from .records import Record
+from .reports import Table, groups
 
 RESULTS = Path(__file__).parent / "results"
-WHOLE = 32  # rows of the batch, where all are scored in every generation
-TITLES = {"select:norms": "the norms, 320 parameters", "full": "all 125,248 parameters"}
 
 
-def main(quick: bool, json: str | None) -> None:
-    """Write `tuning.svg` and print the tables behind it, in Markdown."""
-    every = _read(RESULTS / "tuning.jsonl")
-    records = [r for r in every if r["batch_rows"] == WHOLE]
-    spaces = [space for space in TITLES if any(r["space"] == space for r in records)]
-    for space in spaces:
-        print(f"\nValidation perplexity, {TITLES[space]}\n")
-        print(_table([r for r in records if r["space"] == space]))
-    for rows in sorted({r["batch_rows"] for r in every} - {WHOLE}):
-        print(f"\nThe norms, with batches of {rows} rows\n")
-        print(_table([r for r in every if r["batch_rows"] == rows]))
-    _plot(records, spaces)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen."""
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of .jsonl files")
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json_module.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def main(quick: bool, json: str | None, results: Path) -> None:
+    """One page for each benchmark that has records; `--quick` leaves out the plots."""
+    found = [r for path in sorted(results.glob("*.jsonl")) for r in recorded.read(path)]
+    for (name,), records in sorted(groups(found, "benchmark").items()):
+        if find_spec(f"{__package__}.reports.{name}") is None:
+            print(f"{name} is left out: benchmarks/reports/{name}.py would make its tables")
+            continue
+        renderer = importlib.import_module(f".reports.{name}", __package__)
+        drawn = hasattr(renderer, "plot") and not quick
+        if drawn and not recorded.installed("matplotlib"):
+            print("matplotlib is not installed: no plots; pip install 'jaxgfo[benchmarks]' has it")
+        elif drawn:
+            _draw(renderer, records, results / f"{name}.svg")
+        page = results / f"{name}.md"
+        page.write_text(_page(name, renderer, records, results), encoding="utf-8")
+        print(page)
 
 
-def _medians(records: list[dict[str, Any]]) -> dict[str, list[tuple[float, float, float, float]]]:
-    """For each algorithm, at each number of forward tokens: median, lowest and highest."""
-    found: dict[str, Any] = {}
-    for name in dict.fromkeys(r["algorithm"] for r in records):
-        curves = [r["curve"] for r in records if r["algorithm"] == name]
-        found[name] = [
-            (points[0][0], statistics.median(after), min(after), max(after))
-            for points in zip(*curves)
-            for after in [[value for _, value in points]]
-        ]
-    return dict(sorted(found.items(), key=lambda item: item[1][-1][1]))
+def _page(name: str, renderer: ModuleType, records: list[Record], results: Path) -> str:
+    parts = [f"# {name}", (renderer.__doc__ or "").strip()]
+    if hasattr(renderer, "plot") and (results / f"{name}.svg").exists():
+        parts.append(f"![{name}]({name}.svg)")
+    for (device,), on_it in groups(records, "device").items():
+        for table in renderer.tables(on_it):
+            if table.rows:
+                parts += [f"## {table.title}", _markdown(table), _source(table, device)]
+    if missing := sorted({r["skipped"] for r in records if "skipped" in r}):
+        parts.append(f"Not installed in some of the runs, and left out: {', '.join(missing)}.")
+    return "\n\n".join(parts) + "\n"
 
 
-def _table(records: list[dict[str, Any]]) -> str:
-    curves = _medians(records)
-    columns = sorted({point[0] for curve in curves.values() for point in curve if point[0]})
-    heads = [f"{tokens / 1e6:.2g}M" for tokens in columns]
-    lines = [f"| forward tokens | {' | '.join(heads)} (range) |", "|---" * (len(heads) + 1) + "|"]
-    for name, curve in curves.items():
-        at = {tokens: rest for tokens, *rest in curve}
-        cells = [f"{at[t][0]:.3f}" if t in at else "" for t in columns]
-        if at[columns[-1]][1] != at[columns[-1]][2]:
-            cells[-1] += " ({1:.3f} to {2:.3f})".format(*at[columns[-1]])
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _markdown(table: Table) -> str:
+    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _plot(records: list[dict[str, Any]], spaces: list[str]) -> None:
+def _source(table: Table, device: str) -> str:
+    """Command, commit, device and version, of all records of the table."""
+
+    def all_of(key: str) -> list[str]:
+        return list(dict.fromkeys(str(r[key]) for r in table.records if r.get(key)))
+
+    commands = ", ".join(f"`{command}`" for command in all_of("command"))
+    versions = ", ".join(f"JAX {version}" for version in all_of("jax"))
+    return f"{commands}; commit {', '.join(all_of('commit'))}; {device}; {versions}."
+
+
+def _draw(renderer: ModuleType, records: list[Record], path: Path) -> None:
     import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams["svg.hashsalt"] = "jaxgfo"  # the same file for the same records
-    figure, axes = plt.subplots(
-        1, len(spaces), figsize=(6 * len(spaces), 5), squeeze=False, sharey=True
-    )
-    for axis, space in zip(axes[0], spaces):
-        curves = _medians([r for r in records if r["space"] == space])
-        colors = plt.get_cmap("tab20")
-        for index, (name, curve) in enumerate(curves.items()):
-            tokens, middle, low, high = zip(*curve[1:])
-            style = {"color": "black", "linestyle": "--"} if name == "adam" else {}
-            line = axis.plot(
-                tokens,
-                middle,
-                label=name,
-                marker="o",
-                markersize=3,
-                **({"color": colors(index % 20)} | style),
-            )[0]
-            axis.fill_between(tokens, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-        axis.axhline(records[0]["perplexity_before"], color="grey", linewidth=0.8)
-        axis.set(xscale="log", xlabel="forward tokens", title=TITLES[space])
-        axis.legend(fontsize=7, ncol=2)
-    axes[0][0].set_ylabel("validation perplexity")
-    figure.tight_layout()
-    figure.savefig(RESULTS / "tuning.svg", metadata={"Date": None})
-    print(f"\n{RESULTS / 'tuning.svg'}")
+    # The same file for the same records.
+    with matplotlib.rc_context({"svg.hashsalt": "jaxgfo"}):
+        figure = Figure(layout="constrained")
+        renderer.plot(records, figure)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+    print(path)

@@ -1,13 +1,16 @@
-"""Validation perplexity of the embedded model against forward tokens: every algorithm, and Adam.
+"""Validation perplexity against forward tokens and seconds: every algorithm, space by space.
 
 All see the same training sequences the same number of times: an evaluation is one forward pass, a
 step of Adam one forward and one backward pass. Each is judged by its best candidate on the training
 text, scored on the held-out text, after a sixteenth, an eighth, ... and the whole of the budget.
+A run whose record is in FILE of `--json` is not repeated, so a long table may be made in parts.
 """
 
 import argparse
+import dataclasses
 import functools
 import statistics
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,100 +20,174 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxgfo import REGISTRY, MeanNLL, minibatches, run
-from jaxgfo.options import EVALUATIONS, Options
+from jaxgfo.options import EMBEDDED, EVALUATIONS, INT8, Options
 from jaxgfo.spaces.spec import parse
 from jaxgfo.tune import held_out_perplexity
 
 from . import records
+from .timing import stopwatch
 
-OPTIONS = Options()
 SHARES = (16, 8, 4, 2, 1)  # of the budget, at which the best candidate is scored
-ADAM = {"select:norms": 0.01, "full": 0.001}  # learning rates
-# Where the defaults are for few coordinates; all weights want smaller steps.
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "full": {
-        "openes": {"scale": 0.005, "learning_rate": 0.002},
-        "lowrank-es": {"scale": 0.005, "learning_rate": 0.002},
-        "spsa": {"rank": 1, "scale": 0.005, "learning_rate": 0.002},
-    }
+LARGER = Path(__file__).parent.parent / "runs" / "larger" / "model"
+MODELS = {"embedded": EMBEDDED, "larger": str(LARGER)}  # 0.1 and 1.0 million parameters
+# Defaults are for the norms, which are near 1; weights are near 0.1, and so are the steps.
+STEPS = ("scale", "init_scale", "mutation_scale", "learning_rate")
+SETTINGS: dict[str, dict[str, Any]] = {  # of single algorithms, where it is not that tenth
+    "openes": {"scale": 0.005, "learning_rate": 0.002},
+    "lowrank-es": {"scale": 0.005, "learning_rate": 0.002},
+    "spsa": {"rank": 1, "scale": 0.005, "learning_rate": 0.002},
 }
+# What is for as many coordinates as a model has.
+LARGE = ("openes", "lowrank-es", "spsa", "snes", "pgpe", "sepcma", "lmma", "random", "adam")
+# What a record is of; one that agrees in all of it is not measured again.
+CASE = ("model", "space", "dtype", "batch_rows", "length", "forward_tokens")
+RUN = (*CASE, "algorithm", "settings", "seed")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     every = [*REGISTRY, "adam"]
-    parser.add_argument("--algorithms", nargs="+", default=None, choices=every, metavar="NAME")
-    parser.add_argument("--space", default=OPTIONS.spec, help="as for `jaxgfo tune`")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--algorithms", nargs="+", default=every, choices=every, metavar="NAME")
+    parser.add_argument("--model", default="embedded", choices=MODELS)
+    parser.add_argument("--dtype", default="float32", choices=("float32", INT8))
+    parser.add_argument("--space", default=None, help="as for `jaxgfo tune`")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--evaluations", type=int, default=EVALUATIONS, help="of a run")
     parser.add_argument("--batch-rows", type=int, help="of every generation; by default all 32")
 
 
 def main(
     quick: bool,
     json: str | None,
-    algorithms: list[str] | None,
-    space: str,
+    algorithms: list[str],
+    model: str,
+    dtype: str,
+    space: str | None,
     seeds: int,
+    evaluations: int,
     batch_rows: int | None,
 ) -> None:
     """The command line's defaults; `--quick`: one seed and an eighth of the budget."""
-    model = OPTIONS.load_model()
-    train, held_out = OPTIONS.texts(model)
-    names = algorithms or [n for n in (*REGISTRY, "adam") if _moves(n, space, model)]
-    searched, objective = parse(space, model.params, jax.random.key(0)), MeanNLL(model)
-    score = functools.partial(held_out_perplexity, model, batch=held_out)
-    budget = EVALUATIONS // 8 if quick else EVALUATIONS
-    before, results, console = score(model.params), [], Console()
+    if model == "larger" and not LARGER.exists():
+        raise SystemExit(
+            f"the larger model is not in {LARGER}; make it (a few minutes): "
+            "python scripts/make_embedded.py --size larger"
+        )
+    options = Options(model=MODELS[model], dtype=INT8 if dtype == INT8 else None, space=space)
+    bench = Bench(options, evaluations // 8 if quick else evaluations, batch_rows)
+    train, console, results = bench.train, Console(), []
+    known = {identity(r) for r in (records.read(json) if json and Path(json).exists() else [])}
     for seed in range(1 if quick else seeds):  # what is whole so far is of use
-        for name in names:
-            if name == "adam" and (seed or batch_rows):
-                continue  # it draws nothing, and takes the whole batch
-            following = _adam if name == "adam" else functools.partial(_search, name, seed)
-            batch, share = train, 1
-            if batch_rows:  # as many tokens, in more evaluations
-                batch = minibatches(train, batch_rows, jax.random.key(seed))
-                share = train.tokens.shape[0] // batch_rows
-            curve, lowest = [], float("inf")
-            for spent, params, nats in following(space, searched, objective, batch, budget * share):
-                curve.append([spent * train.tokens.size // share, score(params)])
-                lowest = nats
+        searched = parse(options.spec, bench.model.params, jax.random.key(seed))
+        for name in algorithms:
+            search = bench.search(name, searched)
+            if search is None or (name == "adam" and seed and "subspace" not in options.spec):
+                continue  # Adam draws nothing
+            case = {
+                "algorithm": name,
+                "settings": plain(search),
+                "model": model,
+                "dtype": dtype,
+                "space": options.spec,
+                "batch_rows": batch_rows or train.tokens.shape[0],
+                "length": train.tokens.shape[1],
+                "seed": seed,
+                "forward_tokens": bench.budget * train.tokens.size,
+            }
+            if identity(case) in known:
+                console.print(f"{name} {seed}: there already", highlight=False)
+                continue
             results.append(
-                records.record(
-                    "tuning",
-                    algorithm=name,
-                    settings=SETTINGS.get(space, {}).get(name, {}),
-                    space=space,
-                    batch_rows=batch_rows or train.tokens.shape[0],
-                    seed=seed,
-                    forward_tokens=budget * train.tokens.size,
-                    perplexity_before=before,
-                    perplexity_after=curve[-1][1],
-                    train_after=float(jnp.exp(lowest)),
-                    curve=[[0, before], *curve],
-                )
+                records.record("tuning", **case, **bench.measure(search, searched, seed))
             )
             records.append(json, results[-1:])
-            console.print(f"{name} {seed}: {results[-1]['perplexity_after']:.4f}", highlight=False)
-    console.print(_table(results, before))
+            console.print(f"{name} {seed}: {results[-1]['figure']:.4f}", highlight=False)
+    if results:
+        console.print(_table(results))
 
 
-def _moves(name: str, spec: str, model: Any) -> bool:
-    """Whether an algorithm can move this space's candidates, and has settings for all weights."""
-    if spec == "full":
-        return name in (*SETTINGS["full"], "adam")
-    if name == "adam":
-        return True
-    start = parse(spec, model.params, jax.random.key(0)).start()
-    try:
-        jax.eval_shape(REGISTRY[name]().init, jax.random.key(0), start)
-    except ValueError:
-        return False
-    return True
+def identity(record: records.Record) -> str:
+    """What a run is of, whichever commit it ran at."""
+    return repr([record.get(name) for name in RUN])
 
 
-def _search(name: str, seed: int, spec: str, space: Any, objective: Any, batch: Any, budget: int):
+class Bench:
+    """A model, its texts, and a budget."""
+
+    def __init__(self, options: Options, budget: int, batch_rows: int | None):
+        self.options, self.budget, self.batch_rows = options, budget, batch_rows
+        self.model = options.load_model()
+        self.train, held_out = options.texts(self.model)
+        self.objective = MeanNLL(self.model)
+        self.score = functools.partial(held_out_perplexity, self.model, batch=held_out)
+        self.before = self.score(self.model.params)
+
+    def search(self, name: str, space: Any) -> Any:
+        """The algorithm with its settings for a space; None: it is not for it."""
+        norms, spec = self.options.spec == "select:norms", self.options.spec
+        if spec == "full" and name not in LARGE:
+            return None
+        if name == "adam":
+            fits = self.options.dtype != INT8 and not self.batch_rows
+            return Adam(0.01 if norms else 0.001) if fits else None
+        cls = REGISTRY[name]
+        defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+        smaller = {n: d / 10 for n, d in defaults.items() if n in STEPS and isinstance(d, float)}
+        unchanged = norms or self.options.dtype == INT8
+        search = cls() if unchanged else cls(**(smaller | SETTINGS.get(name, {})))
+        try:
+            jax.eval_shape(search.init, jax.random.key(0), space.start())
+        except ValueError:
+            return None
+        return search
+
+    def measure(self, search: Any, space: Any, seed: int) -> dict[str, Any]:
+        """The curve of a run, against forward tokens and seconds without those of compilation."""
+        batch, share = self.train, 1
+        if self.batch_rows:  # as many tokens, in more evaluations
+            batch = minibatches(self.train, self.batch_rows, jax.random.key(seed))
+            share = self.train.tokens.shape[0] // self.batch_rows
+        budget = self.budget * share
+        follow = _adam if isinstance(search, Adam) else functools.partial(_search, seed=seed)
+        parts = follow(search, space, self.objective, batch, budget)
+        curve, seconds, compiling, lowest = [[0, self.before]], [0.0], 0.0, float("inf")
+        while True:
+            with stopwatch() as watch:
+                part = next(parts, None)
+            if part is None:
+                break
+            spent, params, lowest = part
+            seconds.append(seconds[-1] + watch["seconds"])
+            compiling += watch["compile_seconds"]
+            curve.append([spent * self.train.tokens.size // share, self.score(params)])
+        return {
+            "perplexity_before": self.before,
+            "train_after": float(jnp.exp(lowest)),
+            "curve": curve,
+            "curve_seconds": seconds,
+            "evaluations": budget,
+            "seconds": seconds[-1],
+            "compile_seconds": compiling,
+            "figure": curve[-1][1],
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    """The yardstick with gradients."""
+
+    learning_rate: float
+
+
+def plain(search: Any) -> dict[str, Any]:
+    """All hyperparameters, as JSON has them: a run with other defaults is another run."""
+    values = {f.name: getattr(search, f.name) for f in dataclasses.fields(search)}
+    return {n: v if isinstance(v, int | float | str | None) else str(v) for n, v in values.items()}
+
+
+def _search(search: Any, space: Any, objective: Any, batch: Any, budget: int, seed: int):
     """After each share of the budget: evaluations, the best parameters, their fitness."""
-    search, found = REGISTRY[name](**SETTINGS.get(spec, {}).get(name, {})), None
+    found = None
     for share in SHARES:
         if budget // share < search.pop_size:
             continue
@@ -126,8 +203,8 @@ def _search(name: str, seed: int, spec: str, space: Any, objective: Any, batch: 
         yield budget // share, found.params, found.best_fitness
 
 
-def _adam(spec: str, space: Any, objective: Any, batch: Any, steps: int):
-    adam = optax.adam(ADAM.get(spec, 0.001))
+def _adam(search: Adam, space: Any, objective: Any, batch: Any, steps: int):
+    adam = optax.adam(search.learning_rate)
 
     @jax.jit
     def step(z, state, space, batch):
@@ -147,13 +224,21 @@ def _adam(spec: str, space: Any, objective: Any, batch: Any, steps: int):
             yield number, space.decode(best), lowest
 
 
-def _table(results: list[dict[str, Any]], before: float) -> Table:
+def _table(results: list[records.Record]) -> Table:
+    before = results[0]["perplexity_before"]
     table = Table(title=f"validation perplexity, {before:.3f} before")
-    for column in ("algorithm", "after (median)", "lowest", "highest", "change"):
+    for column in ("algorithm", "after (median)", "lowest", "highest", "change", "seconds"):
         table.add_column(column, justify="left" if column == "algorithm" else "right")
     for name in dict.fromkeys(r["algorithm"] for r in results):
-        after = [r["perplexity_after"] for r in results if r["algorithm"] == name]
+        own = [r for r in results if r["algorithm"] == name]
+        after = [r["figure"] for r in own]
         middle = statistics.median(after)
-        change = f"{100 * (middle / before - 1):+.1f} %"
-        table.add_row(name, f"{middle:.3f}", f"{min(after):.3f}", f"{max(after):.3f}", change)
+        table.add_row(
+            name,
+            f"{middle:.3f}",
+            f"{min(after):.3f}",
+            f"{max(after):.3f}",
+            f"{100 * (middle / before - 1):+.1f} %",
+            f"{statistics.median(r['seconds'] for r in own):.0f}",
+        )
     return table

@@ -1,5 +1,8 @@
 """Make the embedded model and its corpus: python scripts/make_embedded.py [--steps N] [--out DIR].
 
+`--size larger` trains one of a million parameters on the same text instead, into `runs/larger`, for
+`python -m benchmarks tuning --model larger`; it is not part of the package.
+
 Deterministic: text from `grammar.py` with fixed seeds, a byte-level BPE tokenizer trained on it,
 and a small Llama trained with Adam from a fixed key. Text and tokenizer come out the same, byte for
 byte, on every machine; the weights do on the same versions of JAX and the same kind of CPU.
@@ -39,6 +42,17 @@ CONFIG = {
     "bos_token_id": 0,  # END, the first token of the tokenizer
     "eos_token_id": 0,
 }
+LARGER = CONFIG | {
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": 5,
+    "head_dim": 32,
+}
+# Config, steps, learning rate, folder.
+SIZES = {
+    "embedded": (CONFIG, 1000, 4e-3, EMBEDDED),
+    "larger": (LARGER, 250, 2e-3, EMBEDDED.parent.parent / "runs" / "larger"),
+}
 LENGTH, ROWS = 256, 32
 END = "<|endoftext|>"
 
@@ -68,11 +82,11 @@ def make_tokenizer(sample: str) -> Tokenizer:
     return tokenizer
 
 
-def train(tokens: np.ndarray, steps: int) -> tuple[jaxgfo.Model, dict]:
+def train(tokens: np.ndarray, config: dict, steps: int, rate: float) -> tuple[jaxgfo.Model, dict]:
     """Adam with warm-up and cosine decay on random windows of the text."""
-    model = jaxgfo.random_model(CONFIG, key=jax.random.key(0))
+    model = jaxgfo.random_model(config, key=jax.random.key(0))
     objective = MeanNLL(model)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 4e-3, steps // 20, steps)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps)
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01))
     stream = jnp.asarray(tokens, jnp.int32)
 
@@ -135,16 +149,19 @@ def write(folder: Path, model: jaxgfo.Model, params: dict, tokenizer: Tokenizer)
 def main() -> None:
     """Write the corpus and the model, and report how much context is worth."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=EMBEDDED)
+    parser.add_argument("--size", default="embedded", choices=SIZES)
+    parser.add_argument("--steps", type=int, help="by default 1000, or 250 of the larger model")
+    parser.add_argument("--out", type=Path, help="folder; by default the size's own")
     options = parser.parse_args()
+    config, steps, rate, folder = SIZES[options.size]
+    folder = options.out or folder
     texts = corpora()
     tokenizer = make_tokenizer(texts["base_train"])
     tokens = {name: np.asarray(tokenizer.encode(t).ids) for name, t in texts.items()}
-    model, params = train(tokens["base_train"], options.steps)
-    write(options.out / "model", model, params, tokenizer)
+    model, params = train(tokens["base_train"], config, options.steps or steps, rate)
+    write(folder / "model", model, params, tokenizer)
     for name in ("train", "validation"):
-        (options.out / f"{name}.txt").write_text(texts[name], encoding="utf-8")
+        (folder / f"{name}.txt").write_text(texts[name], encoding="utf-8")
     report = {
         domain: {
             "unigram": ngram_perplexity(1, tokens["base_train"], tokens[name]),
@@ -153,7 +170,7 @@ def main() -> None:
         }
         for domain, name in [("base", "base_validation"), ("shifted", "validation")]
     }
-    (options.out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
     print({name: ids.size for name, ids in tokens.items()})
 

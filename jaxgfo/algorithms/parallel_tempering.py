@@ -43,7 +43,9 @@ class ParallelTempering:
         temperature: T of the hottest replica, in units of fitness; None: calibrated in the first
             generations from `acceptance`, as in `SimulatedAnnealing`.
         acceptance: target rate of accepted rises at the hottest replica, in (0, 1).
-        coldest_ratio: coldest over hottest temperature, in (0, 1].
+        coldest_ratio: coldest over hottest temperature, in (0, 1]; None: 1e-3 where a leaf is real,
+            0.1 for bits and integers, whose smallest rise is near the others
+            (`python -m benchmarks discrete`).
         scale: standard deviation of a step of the real leaves.
         init_scale: standard deviation of the replicas' starts around `start`; None: uniform in
             `bounds`. Bits are fair coins and integers uniform in their bounds.
@@ -56,7 +58,7 @@ class ParallelTempering:
 
     temperature: Scalar | None = within(None, 0)
     acceptance: Scalar = within(0.5, 1e-6, 1 - 1e-6)
-    coldest_ratio: Scalar = within(1e-3, 1e-30, 1)
+    coldest_ratio: Scalar | None = within(None, 1e-30, 1)
     scale: Scalar = within(0.01, 0)
     init_scale: Scalar | None = within(0.05, 0)
     bounds: Bounds | None = None
@@ -85,7 +87,7 @@ class ParallelTempering:
             self.temperature, state.hottest, state.fitness, fitness, self.acceptance
         )
         rung = jnp.arange(self.pop_size) / (self.pop_size - 1)
-        ladder = hottest * self.coldest_ratio ** (1.0 - rung)
+        ladder = hottest * self._ratio(population) ** (1.0 - rung)
         accepted = annealing.metropolis(accept_key, state.fitness, fitness, ladder)
         population = tree.where(accepted, population, state.population)
         fitness = jnp.where(accepted, fitness, state.fitness)
@@ -105,6 +107,11 @@ class ParallelTempering:
     def reassess(self, state: TemperingState, fitness: Fitness) -> TemperingState:
         """The replicas with this fitness."""
         return state._replace(fitness=fitness)
+
+    def _ratio(self, population: Population) -> Scalar:
+        if self.coldest_ratio is not None:
+            return self.coldest_ratio
+        return 1e-3 if any(map(tree.is_float, jax.tree.leaves(population))) else 0.1
 
     def _partners(
         self, key: Key, ladder: Array, energy: Fitness, step: Array

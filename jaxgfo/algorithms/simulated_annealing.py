@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -42,7 +43,9 @@ class SimulatedAnnealing:
         acceptance: target rate of accepted rises for the calibration, in (0, 1).
         cooling: `geometric` T_k = T_0 cooling_rate^k; `linear` T_k = T_0 (1 - k / num_steps);
             `logarithmic` T_k = T_0 ln 2 / ln(k + 2).
-        cooling_rate: the factor of geometric cooling.
+        cooling_rate: the factor of geometric cooling; None: 0.95 where a leaf is real. Of bits and
+            integers one changes at a time, so 1 - 1 / (10 coordinates): each is proposed ten times
+            while the temperature falls by a factor of e (`python -m benchmarks discrete`).
         num_steps: temperatures of linear cooling until T = 0.
         steps_per_temperature: generations at each temperature.
         scale: standard deviation of a step of the real leaves.
@@ -59,7 +62,7 @@ class SimulatedAnnealing:
     temperature: Scalar | None = within(None, 0)
     acceptance: Scalar = within(0.5, 1e-6, 1 - 1e-6)
     cooling: Literal["geometric", "linear", "logarithmic"] = static("geometric")
-    cooling_rate: Scalar = within(0.95, 0, 1)
+    cooling_rate: Scalar | None = within(None, 0, 1)
     num_steps: Scalar = within(1000.0, 1)
     steps_per_temperature: Scalar = within(1.0, 1)
     scale: Scalar = within(0.01, 0)
@@ -87,7 +90,7 @@ class SimulatedAnnealing:
             self.temperature, state.start_temperature, state.fitness, fitness, self.acceptance
         )
         level = annealing.level(state.step, self.steps_per_temperature)
-        temperature = self._cool(start, level)
+        temperature = self._cool(start, level, population)
         accepted = annealing.metropolis(key, state.fitness, fitness, temperature)
         population = tree.where(accepted, population, state.population)
         fitness = jnp.where(accepted, fitness, state.fitness)
@@ -102,9 +105,15 @@ class SimulatedAnnealing:
         """The chains with this fitness."""
         return state._replace(fitness=fitness)
 
-    def _cool(self, start: Array, level: Array) -> Array:
+    def _cool(self, start: Array, level: Array, population: Population) -> Array:
         if self.cooling == "geometric":
-            return annealing.geometric(start, level, self.cooling_rate)
+            return annealing.geometric(start, level, self._rate(population))
         if self.cooling == "linear":
             return annealing.linear(start, level, self.num_steps)
         return annealing.logarithmic(start, level)
+
+    def _rate(self, population: Population) -> Scalar:
+        if self.cooling_rate is not None:
+            return self.cooling_rate
+        real = any(map(tree.is_float, jax.tree.leaves(population)))
+        return 0.95 if real else 1.0 - 1.0 / (10 * tree.row_size(population))
