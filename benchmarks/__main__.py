@@ -6,6 +6,7 @@ import sys
 
 NAMES = {
     "throughput": "populations beside plain inference on as many tokens",
+    "ask_tell": "ask and tell beside evosax: seconds, compile seconds, memory",
     "functions": "evaluations to the optimum of test functions, for every algorithm",
     "tuning": "validation perplexity of every algorithm at the same number of forward tokens",
     "chunks": "seconds per member against members side by side",

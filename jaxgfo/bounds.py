@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from . import tree
+from . import draws, tree
 from .core import Key, Params, Population
 
 
@@ -94,7 +94,7 @@ def draw(key: Key, x: Array, low: Any, high: Any) -> Array:
         )
     low, high = _wall(low, x), _wall(high, x)
     if tree.is_float(x):
-        return (low + jax.random.uniform(key, x.shape, low.dtype) * (high - low)).astype(x.dtype)
+        return (low + draws.uniform(key, x.shape, low.dtype) * (high - low)).astype(x.dtype)
     # randint's upper end is exclusive: it must not wrap past the largest number.
     top = jnp.asarray(jnp.iinfo(high.dtype).max, high.dtype)
     return jax.random.randint(key, x.shape, low, jnp.where(high < top, high + 1, top), x.dtype)

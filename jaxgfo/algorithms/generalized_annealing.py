@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import annealing
@@ -152,7 +152,7 @@ def visiting_steps(
         - jnp.log(3.0 - q)
     )
     log_scale = -(q - 1.0) * (log_norm - log_width) / (3.0 - q)
-    u = jax.random.normal(top_key, shape, q.dtype)
-    v = jax.random.normal(bottom_key, shape, q.dtype)
+    u = draws.normal(top_key, shape, q.dtype)
+    v = draws.normal(bottom_key, shape, q.dtype)
     log_ratio = log_scale - (q - 1.0) / (3.0 - q) * jnp.log(jnp.abs(v))
     return jnp.clip(u * jnp.exp(jnp.minimum(log_ratio, 60.0)), -TAIL, TAIL)

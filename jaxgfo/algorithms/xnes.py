@@ -10,7 +10,7 @@ from jax.scipy.linalg import expm
 from jaxtyping import Array, Float, Int
 
 from .. import bounds as box
-from .. import shaping, tree
+from .. import draws, shaping, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import distribution
@@ -94,7 +94,7 @@ class XNES:
     def ask(self, key: Key, state: XNESState) -> tuple[Population, XNESState]:
         """Draw the members."""
         flat, unravel = ravel_pytree(state.mean)
-        noise = jax.random.normal(key, (self.pop_size, flat.size), flat.dtype)
+        noise = draws.normal(key, (self.pop_size, flat.size), flat.dtype)
         noise = noise.at[0].multiply(jnp.where(state.step == 0, 0.0, 1.0))
         steps = jax.vmap(unravel)(state.sigma * _times(noise, state.shape.T))
         population = distribution.members(state.mean, steps, state.dtypes, state.step, self.bounds)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Key, Population, Scalar
 
@@ -41,10 +41,10 @@ def mutate(
 
     def leaf(key, x, low, high):
         hit_key, key = jax.random.split(key)
-        hit = jax.random.uniform(hit_key, x.shape, jnp.float32) < jnp.asarray(rate, jnp.float32)
+        hit = draws.uniform(hit_key, x.shape) < jnp.asarray(rate, jnp.float32)
         if tree.is_float(x) and kind != "uniform_reset":
             wide = tree.wide(x)
-            changed = wide + scale * jax.random.normal(key, x.shape, wide.dtype)
+            changed = wide + scale * draws.normal(key, x.shape, wide.dtype)
         elif tree.is_bool(x) and kind != "uniform_reset":
             changed = ~x
         elif kind == "bit_flip":
@@ -77,7 +77,7 @@ def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | 
     def leaf(key, x, low, high):
         if tree.is_float(x):
             wide = tree.wide(x)
-            return (wide + scale * jax.random.normal(key, x.shape, wide.dtype)).astype(x.dtype)
+            return (wide + scale * draws.normal(key, x.shape, wide.dtype)).astype(x.dtype)
         hit = next(number) == tree.rows(site, x)
         return x ^ hit if tree.is_bool(x) else jnp.where(hit, _other(key, x, low, high), x)
 

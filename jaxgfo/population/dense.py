@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Key, Params, Population, Scalar
 
@@ -36,7 +36,7 @@ def initial(
     def leaf(k, x, low, high):
         if tree.is_float(x) and init_scale is not None:
             wide = tree.wide(x)
-            return (wide + init_scale * jax.random.normal(k, x.shape, wide.dtype)).astype(x.dtype)
+            return (wide + init_scale * draws.normal(k, x.shape, wide.dtype)).astype(x.dtype)
         return box.draw(k, x, low, high)
 
     spread = box.apply(bounds, tree.map_keys(leaf, key, copies, lower, upper))
