@@ -86,7 +86,7 @@ def draw(key: Key, x: Array, low: Any, high: Any) -> Array:
         ValueError: no bounds on a leaf that is not boolean.
     """
     if tree.is_bool(x):
-        return jax.random.bernoulli(key, 0.5, x.shape)
+        return draws.coins(key, x.shape)
     if low is None or high is None:
         raise ValueError(
             f"a uniform draw over a leaf of dtype {x.dtype} and shape {x.shape[1:]} needs bounds: "

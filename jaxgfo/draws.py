@@ -15,19 +15,20 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, UInt
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
+# So few are drawn by `jax.random`, in a loop of its own, which nothing is fused out of: a number
+# for every member would else be drawn again for every coordinate. So keys are split there too.
+FEW = 2**12
 
 
 def bits(key: Array, shape: tuple[int, ...], dtype: Any = jnp.uint32) -> UInt[Array, "..."]:
     """Random words of 8, 16 or 32 bits."""
     if not _written_out(key, shape, dtype):
         return jax.random.bits(key, shape, dtype)
-    data = jax.random.key_data(key) if _typed(key) else key
-    counts = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    first, second = _threefry2x32(data[0], data[1], jnp.zeros_like(counts), counts)
+    first, second = _words(key, shape)
     return (first ^ second).astype(dtype)
 
 
@@ -36,6 +37,14 @@ def uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Flo
     if not _written_out(key, shape, dtype):
         return jax.random.uniform(key, shape, dtype)
     return _fraction(bits(key, shape))
+
+
+def two_uniforms(
+    key: Array, shape: tuple[int, ...]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Two arrays, uniform on [0, 1) in steps of 2**-16: half of a random word each."""
+    words = bits(key, shape)
+    return _fraction(words & 0xFFFF0000), _fraction(words << 16)
 
 
 def normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, "..."]:
@@ -47,6 +56,28 @@ def normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Floa
     return jnp.float32(math.sqrt(2)) * lax.erf_inv(u)
 
 
+def coins(key: Array, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """Fair coins."""
+    return uniform(key, shape) < 0.5
+
+
+def integers(key: Array, shape: tuple[int, ...], count: int | Array) -> Int[Array, "..."]:
+    """Uniform on 0 ... count - 1, in int32; these are not the numbers of `jax.random.randint`.
+
+    Some are likelier than others by a share of count / 2**32; where that is more than 1 / 4096,
+    `randint` is called, which compiles twice as long.
+    """
+    if isinstance(count, int) and count > 2**20:
+        return jax.random.randint(key, shape, 0, count, jnp.int32)
+    return (bits(key, shape) % jnp.asarray(count).astype(jnp.uint32)).astype(jnp.int32)
+
+
+def _words(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    data = jax.random.key_data(key) if _typed(key) else key
+    counts = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    return _threefry2x32(data[0], data[1], jnp.zeros_like(counts), counts)
+
+
 def _written_out(key: Array, shape: tuple[int, ...], dtype: Any) -> bool:
     name, config = "threefry2x32", cast(Any, jax.config)
     raw = config.jax_default_prng_impl == name
@@ -54,7 +85,7 @@ def _written_out(key: Array, shape: tuple[int, ...], dtype: Any) -> bool:
         jax.default_backend() == "cpu"
         and config.jax_threefry_partitionable
         and jnp.dtype(dtype) in (jnp.float32, jnp.uint32, jnp.uint16, jnp.uint8)
-        and math.prod(shape) < 2**32
+        and FEW < math.prod(shape) < 2**32
         and (str(jax.random.key_impl(key)) == name if _typed(key) else raw)
     )
 

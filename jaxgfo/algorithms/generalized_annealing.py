@@ -82,7 +82,7 @@ class GeneralizedAnnealing:
         visit_key, site_key = jax.random.split(key)
         temperature = self._cool(self._level(state.step))
         x = state.population
-        site = jax.random.randint(site_key, (self.pop_size,), 0, tree.row_size(x), jnp.int32)
+        site = draws.integers(site_key, (self.pop_size,), tree.row_size(x))
         everywhere = state.step % 2 == 1
 
         def leaf(key, x, number):
@@ -128,7 +128,7 @@ class GeneralizedAnnealing:
         bracket = 1.0 - (1.0 - self.accept) * rise / temperature
         safe = jnp.where(bracket > 0, bracket, 1.0)
         chance = jnp.where(bracket > 0, safe ** (1.0 / (1.0 - self.accept)), 0.0)
-        return jax.random.uniform(key, chance.shape, chance.dtype) < chance
+        return draws.uniform(key, chance.shape, chance.dtype) < chance
 
 
 def visiting_steps(

@@ -151,10 +151,8 @@ class ParticleSwarm:
         leader = self._leaders(state.fitness)
 
         def accelerate(key, x, v, p):
-            own_key, social_key = jax.random.split(key)
             wide, own, position = tree.wide(v), _moving(p), _moving(x)
-            r1 = draws.uniform(own_key, x.shape, wide.dtype)
-            r2 = draws.uniform(social_key, x.shape, wide.dtype)
+            r1, r2 = (u.astype(wide.dtype) for u in draws.two_uniforms(key, x.shape))
             own_pull = self.cognitive * r1 * (own - position)
             social_pull = self.social * r2 * (own[leader] - position)
             new = chi * (inertia * wide + own_pull + social_pull)

@@ -41,7 +41,8 @@ def mutate(
 
     def leaf(key, x, low, high):
         hit_key, key = jax.random.split(key)
-        hit = draws.uniform(hit_key, x.shape) < jnp.asarray(rate, jnp.float32)
+        every = isinstance(rate, float | int) and rate >= 1
+        hit = every or draws.uniform(hit_key, x.shape) < jnp.asarray(rate, jnp.float32)
         if tree.is_float(x) and kind != "uniform_reset":
             wide = tree.wide(x)
             changed = wide + scale * draws.normal(key, x.shape, wide.dtype)
@@ -51,7 +52,8 @@ def mutate(
             changed = _flip_one_bit(key, x, low, high)
         else:
             changed = box.draw(key, x, low, high)
-        return jnp.where(hit, changed.astype(x.dtype), x)
+        changed = changed.astype(x.dtype)
+        return changed if every else jnp.where(hit, changed, x)
 
     return box.apply(bounds, tree.map_keys(leaf, key, population, lower, upper))
 
@@ -71,7 +73,7 @@ def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | 
     lower, upper = map(treedef.flatten_up_to, box.expand(bounds, population))
     discrete = [x for x in leaves if not tree.is_float(x)]
     pop, count = leaves[0].shape[0], tree.row_size(discrete)
-    site = jax.random.randint(site_key, (pop,), 0, max(count, 1), jnp.int32)
+    site = draws.integers(site_key, (pop,), max(count, 1))
     number = iter(tree.coordinates(discrete))
 
     def leaf(key, x, low, high):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from .. import bounds as box
 from .. import draws, tree
@@ -20,12 +21,14 @@ def initial(
     pop_size: int,
     init_scale: Scalar | None,
     bounds: Bounds | None,
+    begins: bool | Bool[Array, ""] = True,
 ) -> Population:
     """The first population: `start` itself in row 0, the others around it.
 
     Real leaves are `start` + `init_scale` * N(0, 1), or uniform in the bounds when `init_scale` is
     None; bits are fair coins and integers uniform in their bounds. Row 0 is `start` unchanged,
-    also where it lies outside the bounds, so that no run ends worse than it began.
+    also where it lies outside the bounds, so that no run ends worse than it began; only where
+    `begins`.
 
     Raises:
         ValueError: bounds are missing where a uniform draw needs them.
@@ -40,4 +43,5 @@ def initial(
         return box.draw(k, x, low, high)
 
     spread = box.apply(bounds, tree.map_keys(leaf, key, copies, lower, upper))
-    return jax.tree.map(lambda x, s: x.at[0].set(s), spread, start)
+    first = begins & (jnp.arange(pop_size) == 0)
+    return jax.tree.map(lambda x, s: jnp.where(tree.rows(first, x), s, x), spread, start)
