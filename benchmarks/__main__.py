@@ -13,6 +13,7 @@ NAMES = {
     "decoder": "forward tokens per second beside torch, and forms of attention",
     "memory": "host memory of a generation over all weights, beside evosax",
     "loading": "seconds and host memory of loading a checkpoint",
+    "scaling": "tokens per second over devices, processes, members and models",
     "report": "the tables and the plot of the tuning benchmark, from its results",
 }
 

@@ -44,7 +44,7 @@ def two_uniforms(
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Two arrays, uniform on [0, 1) in steps of 2**-16: half of a random word each."""
     words = bits(key, shape)
-    return _fraction(words & 0xFFFF0000), _fraction(words << 16)
+    return _fraction(words & jnp.uint32(0xFFFF0000)), _fraction(words << 16)
 
 
 def normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, "..."]:
