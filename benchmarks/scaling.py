@@ -2,8 +2,9 @@
 
 Every point is a process of its own (two where processes are counted), which compiles and then
 waits; they take turns, so what slows the machine down slows all of them. A generation is ask,
-evaluation and tell of `lowrank-es`. On a CPU devices are made by XLA's host platform and share the cores: what
-one device reaches there uses all of them, so that two can show what spreading costs, and no gain.
+evaluation and tell of `lowrank-es`. On a CPU devices are made by XLA's host platform and share the
+cores: what one device reaches there uses all of them, so that two can show what spreading costs,
+and no gain.
 """
 
 import argparse
