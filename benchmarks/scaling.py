@@ -26,6 +26,7 @@ from . import records
 from .shapes import SHAPES
 
 KINDS = ("strong", "weak", "processes", "population", "model")
+QUICK = ("strong", "processes", "population")
 CAPTION = (
     "efficiency: tokens/s beside the first row of its kind, per device or process (strong: as many "
     "members in all; weak: as many on each device), for models in parameters times tokens/s. On a "
@@ -35,7 +36,7 @@ CAPTION = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
-    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="by default all")
     parser.add_argument("--devices", type=int, nargs="+", help="by default 1, 2, 4, ... of those")
     parser.add_argument("--pop-sizes", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--models", nargs="+", choices=SHAPES, help="by default 4M and 25M")
@@ -67,7 +68,7 @@ def main(quick: bool, json: str | None, **options: Any) -> None:
         "model": [{"model": name} for name in models],
     }
     results: list[dict[str, Any]] = []
-    for kind in options["kinds"]:
+    for kind in options["kinds"] or (QUICK if quick else KINDS):
         if kind == "processes" and backend != "cpu":
             print("processes: left out; two of one machine would share its accelerators")
             continue
@@ -149,12 +150,13 @@ def _turn(processes: list[Any]) -> list[float]:
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    return [max(seconds) for seconds in zip(*map(_read, processes))]
+    said = [_read(process)["seconds"] for process in processes]
+    return [max(seconds) for seconds in zip(*said)]
 
 
 def _read(process: Any) -> Any:
     while line := process.stdout.readline():
-        if line.startswith(("{", "[")):  # anything else is a remark of a library's
+        if line.startswith('{"'):  # anything else is a remark of a library's
             return json_module.loads(line)
     raise RuntimeError(f"a process ended with exit code {process.wait()}")
 
@@ -214,7 +216,7 @@ def _serve(point: dict[str, Any]) -> None:
                 begun = time.perf_counter()
                 call()
                 seconds.append(time.perf_counter() - begun)
-            print(json_module.dumps(seconds), flush=True)
+            print(json_module.dumps({"seconds": seconds}), flush=True)
 
 
 def _show(results: list[dict[str, Any]]) -> None:
