@@ -6,6 +6,7 @@ import sys
 
 NAMES = {
     "throughput": "populations beside plain inference on as many tokens",
+    "ask_tell": "ask and tell beside evosax: seconds, compile seconds, memory",
     "functions": "evaluations to the optimum of test functions, for every algorithm",
     "discrete": "evaluations to the optimum of problems of bits, beside other libraries",
     "tuning": "validation perplexity of every algorithm at the same number of forward tokens",
@@ -13,6 +14,7 @@ NAMES = {
     "decoder": "forward tokens per second beside torch, and forms of attention",
     "memory": "host memory of a generation over all weights, beside evosax",
     "loading": "seconds and host memory of loading a checkpoint",
+    "scaling": "tokens per second over devices, processes, members and models",
     "report": "tables and plots of all results, in Markdown and SVG",
 }
 

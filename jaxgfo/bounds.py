@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from . import tree
+from . import draws, tree
 from .core import Key, Params, Population
 
 
@@ -101,7 +101,7 @@ def draw(key: Key, x: Array, low: Any, high: Any) -> Array:
         ValueError: no bounds on a leaf that is not boolean.
     """
     if tree.is_bool(x):
-        return jax.random.bernoulli(key, 0.5, x.shape)
+        return draws.coins(key, x.shape)
     if low is None or high is None:
         raise ValueError(
             f"a uniform draw over a leaf of dtype {x.dtype} and shape {x.shape[1:]} needs bounds: "
@@ -109,7 +109,7 @@ def draw(key: Key, x: Array, low: Any, high: Any) -> Array:
         )
     low, high = _wall(low, x), _wall(high, x)
     if tree.is_float(x):
-        return (low + jax.random.uniform(key, x.shape, low.dtype) * (high - low)).astype(x.dtype)
+        return (low + draws.uniform(key, x.shape, low.dtype) * (high - low)).astype(x.dtype)
     # randint's upper end is exclusive: it must not wrap past the largest number.
     top = jnp.asarray(jnp.iinfo(high.dtype).max, high.dtype)
     return jax.random.randint(key, x.shape, low, jnp.where(high < top, high + 1, top), x.dtype)

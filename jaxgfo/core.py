@@ -161,7 +161,8 @@ def tell(
     if shape != (size,):
         raise ValueError(f"fitness has shape {shape}, but pop_size is {size}")
     lent, kept = parted(state, population, donate_population)
-    return telling(strong(algorithm), key, lent, kept, jnp.asarray(fitness))
+    fitness = fitness if isinstance(fitness, jax.Array) else jnp.asarray(fitness)
+    return telling(strong(algorithm), key, lent, kept, fitness)
 
 
 def no_nan(fitness: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -267,13 +268,21 @@ def strong(algorithm: Any) -> Any:
     """The algorithm with hyperparameters of one dtype."""
     # Plain numbers would enter jit weakly typed and 1 as an integer: one dtype, one compilation.
     dtype = np.dtype(jnp.result_type(float))
+    known = vars(algorithm).get("_strong")
+    if known is not None and known[0] == dtype:
+        return known[1]
+    traced = [f for f in dataclasses.fields(algorithm) if not f.metadata.get("static")]
+    values = {f.name: getattr(algorithm, f.name) for f in traced}
     changed = {}
-    for f in dataclasses.fields(algorithm):
-        value = getattr(algorithm, f.name)
-        if f.metadata.get("static"):
-            continue
+    for name, value in values.items():
         if isinstance(value, int | float | np.number):
-            changed[f.name] = dtype.type(value)
+            changed[name] = dtype.type(value)
         elif isinstance(value, np.ndarray | jax.Array) and value.dtype != dtype:
-            changed[f.name] = value.astype(dtype)
-    return dataclasses.replace(algorithm, **changed) if changed else algorithm
+            changed[name] = value.astype(dtype)
+    found = dataclasses.replace(algorithm, **changed) if changed else algorithm
+    if all(
+        value is None or isinstance(value, int | float | np.number) for value in values.values()
+    ):
+        # Kept with it, for every generation asks: arrays could change, and tracers would leak.
+        object.__setattr__(algorithm, "_strong", (dtype, found))
+    return found

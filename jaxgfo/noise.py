@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8
 
+from . import draws
 from .core import Key
 
 Kind = Literal["normal", "signs", "table"]
@@ -105,7 +106,7 @@ class Noise:
             elif table is not None:
                 noise = _copied(key, half, table)
             else:
-                noise = jax.random.normal(key, (half,), jnp.float32)
+                noise = draws.normal(key, (half,), jnp.float32)
             if scale is None:
                 return noise
             return _rounded(
@@ -157,6 +158,6 @@ def _copied(key: Key, size: int, table: Float[Array, " table"]) -> Float[Array, 
 
 
 def _rounded(key: Key, noise: Float[Array, " size"], scale: Array) -> Int8[Array, " size"]:
-    chance = (jax.random.bits(key, noise.shape, jnp.uint8).astype(jnp.float32) + 0.5) / 256
+    chance = (draws.bits(key, noise.shape, jnp.uint8).astype(jnp.float32) + 0.5) / 256
     steps = jnp.floor(scale.astype(jnp.float32) * noise + chance)
     return jnp.clip(steps, -LARGEST, LARGEST).astype(jnp.int8)

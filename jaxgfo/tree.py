@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
+from . import draws
+
 Tree = PyTree[Any]
 Class = TypeVar("Class", bound=type)
 STACK = ".*."  # in a path: the leading axis of the leaf counts what stands there
@@ -109,12 +111,12 @@ def squares(population: Tree) -> Float[Array, " pop"]:
 
 def normal(key: Array, population: Tree) -> Tree:
     """Standard normal noise of the shapes of the leaves, in the dtype of `wide`."""
-    return map_keys(lambda k, x: jax.random.normal(k, x.shape, wide(x).dtype), key, population)
+    return map_keys(lambda k, x: draws.normal(k, x.shape, wide(x).dtype), key, population)
 
 
 def uniform(key: Array, population: Tree) -> Tree:
     """Uniform noise on [0, 1) in fp32, of the shapes of the leaves, whatever their dtype."""
-    return map_keys(lambda k, x: jax.random.uniform(k, x.shape, jnp.float32), key, population)
+    return map_keys(lambda k, x: draws.uniform(k, x.shape), key, population)
 
 
 def is_float(x: Any) -> bool:

@@ -199,6 +199,26 @@ def test_lm_ma_es_finds_the_long_axis_of_a_rotated_cigar():
     assert median_of_best(algorithm, weights, rotation(n), 1500) < 1e-15
 
 
+def test_xnes_with_few_members_turns_like_the_exponential_of_the_whole_matrix():
+    n, pop_size = 40, 8
+    algorithm = jaxgfo.XNES(pop_size=pop_size, shape_rate=0.05, init_scale=0.3)
+    state, shape = jaxgfo.init(algorithm, KEY, jnp.zeros(n)), np.eye(n)
+    u = np.maximum(0, math.log(pop_size / 2 + 1) - np.log(np.arange(1, pop_size + 1)))
+    u = u / u.sum() - 1 / pop_size
+    for t in range(40):  # past the generation in which the inverse is computed anew
+        population, state = jaxgfo.ask(algorithm, jax.random.fold_in(KEY, t), state)
+        fitness = jnp.sum(population * jnp.arange(1, n + 1), axis=1)
+        s = np.asarray(state.noise, float)[np.argsort(fitness)]
+        state, _ = jaxgfo.tell(algorithm, KEY, state, population, fitness)
+        g = (s.T * u) @ s
+        g -= np.trace(g) / n * np.eye(n)
+        norm = np.linalg.norm(0.025 * g)
+        shape = shape @ expm(0.025 * g * min(1, 3 / norm))
+        scale = max(abs(shape).max(), 1)
+        np.testing.assert_allclose(state.shape, shape, atol=2e-5 * (t + 1) * scale)
+    np.testing.assert_allclose(state.shape @ state.inverse, np.eye(n), atol=2e-3)
+
+
 def test_xnes_learns_the_inverse_of_the_hessian():
     turn, weights = rotation(5), np.logspace(0, 4, 5)
     algorithm = jaxgfo.XNES(pop_size=12, init_scale=0.3)

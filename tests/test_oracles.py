@@ -35,7 +35,7 @@ def normal(key, *shape):
 
 
 def integers(key, shape, low, high):
-    return np.asarray(jax.random.randint(key, shape, low, high))
+    return low + np.asarray(jax.random.bits(key, shape), np.int64) % (high - low)
 
 
 def only_leaf(key):
@@ -600,8 +600,8 @@ class Swarm:
 
     def ask(self, key):
         velocity_key, bit_key = split(key)
-        own_key, social_key = split(only_leaf(velocity_key))
-        r1, r2 = uniform(own_key, SWARM, SIZE), uniform(social_key, SWARM, SIZE)
+        words = np.asarray(jax.random.bits(only_leaf(velocity_key), (SWARM, SIZE)), np.int64)
+        r1, r2 = words // 2**16 / 2**16, words % 2**16 / 2**16
         coin = uniform(only_leaf(bit_key), SWARM, SIZE)
         a, w, chi = self.a, self.a.inertia, 1.0
         if a.final_inertia is not None:

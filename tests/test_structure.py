@@ -13,10 +13,11 @@ import jaxgfo
 
 PACKAGE = Path(jaxgfo.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-CORE = {"core", "tree"}
+CORE = {"core", "draws", "tree"}
 PARTS = {  # a part of the package -> the parts it may know
     "core": {"tree"},
-    "tree": set(),
+    "draws": set(),
+    "tree": {"draws"},
     "memory": set(),
     "processes": set(),
     "flops": set(),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import bounds as box
-from .. import core, tree
+from .. import core, draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import cumulation, distribution, restarts, stopping
@@ -110,7 +110,7 @@ class CMAES:
     def ask(self, key: Key, state: CMAState) -> tuple[Population, CMAState]:
         """Members m + σ C^(1/2) N(0, I); row 0 of the first population of all is the start."""
         center = box.apply(self.bounds, state.mean)
-        normal = jax.random.normal(key, (self.pop_size, state.path.size), state.sigma.dtype)
+        normal = draws.normal(key, (self.pop_size, state.path.size), state.sigma.dtype)
         with jax.default_matmul_precision("highest"):
             steps = state.sigma * (normal @ state.root)
         moves = tree.from_matrix(steps, center)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import annealing
@@ -82,7 +82,7 @@ class GeneralizedAnnealing:
         visit_key, site_key = jax.random.split(key)
         temperature = self._cool(self._level(state.step))
         x = state.population
-        site = jax.random.randint(site_key, (self.pop_size,), 0, tree.row_size(x), jnp.int32)
+        site = draws.integers(site_key, (self.pop_size,), tree.row_size(x))
         everywhere = state.step % 2 == 1
 
         def leaf(key, x, number):
@@ -128,7 +128,7 @@ class GeneralizedAnnealing:
         bracket = 1.0 - (1.0 - self.accept) * rise / temperature
         safe = jnp.where(bracket > 0, bracket, 1.0)
         chance = jnp.where(bracket > 0, safe ** (1.0 / (1.0 - self.accept)), 0.0)
-        return jax.random.uniform(key, chance.shape, chance.dtype) < chance
+        return draws.uniform(key, chance.shape, chance.dtype) < chance
 
 
 def visiting_steps(
@@ -152,7 +152,7 @@ def visiting_steps(
         - jnp.log(3.0 - q)
     )
     log_scale = -(q - 1.0) * (log_norm - log_width) / (3.0 - q)
-    u = jax.random.normal(top_key, shape, q.dtype)
-    v = jax.random.normal(bottom_key, shape, q.dtype)
+    u = draws.normal(top_key, shape, q.dtype)
+    v = draws.normal(bottom_key, shape, q.dtype)
     log_ratio = log_scale - (q - 1.0) / (3.0 - q) * jnp.log(jnp.abs(v))
     return jnp.clip(u * jnp.exp(jnp.minimum(log_ratio, 60.0)), -TAIL, TAIL)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import crossover, selection
@@ -157,9 +157,9 @@ class GeneticAlgorithm:
     def _recombine(self, key: Key, first: Population, second: Population) -> Population:
         mask_key, rate_key = jax.random.split(key)
         pairs = jax.tree.leaves(first)[0].shape[0]
-        crossed = jax.random.uniform(rate_key, (pairs,)) < self.crossover_rate
+        crossed = draws.uniform(rate_key, (pairs,)) < self.crossover_rate
         if self.crossover == "arithmetic":
-            share = jax.random.uniform(mask_key, (pairs,))
+            share = draws.uniform(mask_key, (pairs,))
             share = jnp.where(crossed, share, 1.0)
             a = tree.lift(lambda x, y: _blend(x, y, share), first, second)
             b = tree.lift(lambda x, y: _blend(y, x, share), first, second)

@@ -92,8 +92,13 @@ class LMMAES:
     def ask(self, key: Key, state: LMMAESState) -> tuple[Population, LMMAESState]:
         """Draw the members."""
         z = tree.normal(key, repeat(state.mean, self.pop_size))
-        d, _ = jax.lax.scan(_stretch, z, (state.vectors, _shares(state)))
-        steps = jax.tree.map(lambda x: state.sigma * x, d)
+        kept, added = _stretched(_shares(state), _products(z, state.vectors), _gram(state.vectors))
+
+        def leaf(x, vectors):
+            along = jnp.tensordot(added, vectors, 1, precision="highest")
+            return state.sigma * (kept * x + along)
+
+        steps = jax.tree.map(leaf, z, state.vectors)
         return distribution.members(state.mean, steps, state.dtypes, state.step, self.bounds), state
 
     def center(self, state: LMMAESState) -> Params:
@@ -115,7 +120,13 @@ class LMMAES:
         mean = box.apply(self.bounds, tree.lift(jnp.add, state.mean, move))
 
         d = jax.tree.map(lambda x: x / state.sigma, move)
-        z, _ = jax.lax.scan(_shrink, d, (state.vectors, _shares(state)), reverse=True)
+        along = _products(jax.tree.map(lambda x: x[None], d), state.vectors)[0]
+        kept, added = _shrunk(_shares(state), along, _gram(state.vectors))
+        z = jax.tree.map(
+            lambda x, v: kept * x + jnp.tensordot(added, v, 1, precision="highest"),
+            d,
+            state.vectors,
+        )
         # Where walls or rounding moved members in a narrow direction, it is out of all proportion.
         longest = math.sqrt(2) + 2 * math.sqrt(size) / (size + 2)
         length = math.sqrt(mass) * distribution.root_mean_square(z)
@@ -145,25 +156,63 @@ def _shares(state: LMMAESState) -> Float[Array, " m"]:
     return jnp.where(used, jnp.asarray(shares, jnp.result_type(float)), 0.0)
 
 
-def _stretch(x: Population, factor: tuple) -> tuple[Population, None]:
-    """(1 - c) x + c m (m^T x), of members (pop, ...)."""
-    vector, share = factor
-    along = share * _dot(x, vector)
-    return jax.tree.map(lambda a, v: (1 - share) * a + tree.rows(along, a) * v, x, vector), None
+def _stretched(
+    shares: Float[Array, " m"], along: Float[Array, "pop m"], gram: Float[Array, "m m"]
+) -> tuple[Float[Array, ""], Float[Array, "pop m"]]:
+    """P z as a share of z and of every vector: factor by factor (1 - c) x + c v (v^T x).
+
+    Args:
+        along: v_i^T z of every member.
+        gram: v_i^T v_j.
+    """
+
+    def factor(so_far, item):
+        kept, added = so_far
+        index, share, products = item
+        inner = kept * along[:, index] + added @ products  # v^T x
+        return ((1 - share) * kept, ((1 - share) * added).at[:, index].set(share * inner)), None
+
+    start = jnp.ones((), along.dtype), jnp.zeros_like(along)
+    items = jnp.arange(shares.size), shares.astype(along.dtype), gram
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.scan(factor, start, items)[0]
 
 
-def _shrink(x: Params, factor: tuple) -> tuple[Params, None]:
-    """The inverse for one candidate (Sherman & Morrison): (x - c m (m^T x) / q) / (1 - c)."""
-    vector, share = factor
-    square = sum(jnp.sum(jnp.square(v)) for v in jax.tree.leaves(vector))
-    along = share * _dot(x, vector, 0) / (1 - share + share * square)
-    return jax.tree.map(lambda a, v: (a - along * v) / (1 - share), x, vector), None
+def _shrunk(
+    shares: Float[Array, " m"], along: Float[Array, " m"], gram: Float[Array, "m m"]
+) -> tuple[Float[Array, ""], Float[Array, " m"]]:
+    """P^-1 d likewise, the last factor first: (x - c v (v^T x) / q) / (1 - c) (Sherman & Morrison).
+
+    Args:
+        along: v_i^T d of one candidate.
+        gram: v_i^T v_j.
+    """
+
+    def factor(so_far, item):
+        kept, added = so_far
+        index, share, products = item
+        inner = kept * along[index] + added @ products
+        part = share * inner / (1 - share + share * products[index])
+        return (kept / (1 - share), added.at[index].add(-part) / (1 - share)), None
+
+    start = jnp.ones((), along.dtype), jnp.zeros_like(along)
+    items = jnp.arange(shares.size), shares.astype(along.dtype), gram
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.scan(factor, start, items, reverse=True)[0]
 
 
-def _dot(x: Population, vector: Params, first: int = 1) -> Float[Array, "*pop"]:
-    """m^T x, over the axes of x from `first` on."""
-    parts = jax.tree.map(lambda a, v: jnp.sum(a * v, axis=range(first, a.ndim)), x, vector)
-    return jnp.asarray(sum(jax.tree.leaves(parts)))
+def _products(x: Population, vectors: Population) -> Float[Array, "pop m"]:
+    """v^T x of every member and vector."""
+
+    def leaf(a, v):
+        rows = a.reshape(a.shape[0], -1), v.reshape(v.shape[0], -1)
+        return jnp.einsum("pn,mn->pm", *rows, precision="highest")
+
+    return jnp.asarray(sum(jax.tree.leaves(jax.tree.map(leaf, x, vectors))))
+
+
+def _gram(vectors: Population) -> Float[Array, "m m"]:
+    return _products(vectors, vectors)
 
 
 def _faded(old: Population, rate: np.ndarray, mass: float, z: Params) -> Population:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import annealing
@@ -124,7 +124,7 @@ class ParallelTempering:
         beta = 1.0 / jnp.maximum(ladder, jnp.finfo(ladder.dtype).tiny)
         fall = jnp.where(energy == energy[other], 0.0, energy - energy[other])
         # Both of a pair must reach one decision: they compare one number, the lower one's.
-        u = jax.random.uniform(key, (self.pop_size,))[jnp.minimum(own, other)]
+        u = draws.uniform(key, (self.pop_size,))[jnp.minimum(own, other)]
         apart = beta - beta[other]
         gain = jnp.where((apart == 0) | (fall == 0), 0.0, apart * fall)
         return jnp.where(u < jnp.exp(jnp.minimum(gain, 0.0)), other, own)

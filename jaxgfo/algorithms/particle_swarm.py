@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..population import initial
@@ -119,7 +119,7 @@ class ParticleSwarm:
 
         def move(key, x, v):
             if tree.is_bool(x):
-                return jax.random.uniform(key, x.shape, v.dtype) < jax.nn.sigmoid(v)
+                return draws.uniform(key, x.shape, v.dtype) < jax.nn.sigmoid(v)
             return (tree.wide(x) + tree.wide(v)).astype(x.dtype)
 
         flown = tree.map_keys(move, bit_key, state.position, velocity)
@@ -165,10 +165,8 @@ class ParticleSwarm:
         leader = self._leaders(state.fitness)
 
         def accelerate(key, x, v, p):
-            own_key, social_key = jax.random.split(key)
             wide, own, position = tree.wide(v), _moving(p), _moving(x)
-            r1 = jax.random.uniform(own_key, x.shape, wide.dtype)
-            r2 = jax.random.uniform(social_key, x.shape, wide.dtype)
+            r1, r2 = (u.astype(wide.dtype) for u in draws.two_uniforms(key, x.shape))
             own_pull = self.cognitive * r1 * (own - position)
             social_pull = self.social * r2 * (own[leader] - position)
             new = chi * (inertia * wide + own_pull + social_pull)

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -49,14 +48,9 @@ class RandomSearch:
 
     def ask(self, key: Key, state: RandomSearchState) -> tuple[Population, RandomSearchState]:
         """A fresh draw; row 0 is the start itself in the first generation only."""
-        pop = initial(key, state.start, self.pop_size + 1, self.init_scale, self.bounds)
-        first = (state.step == 0).astype(jnp.int32)
-        # Row 0 of `pop` is the start: the window leaves it out after the first generation.
-        window = 1 - first
-        return (
-            jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, window, self.pop_size), pop),
-            state,
-        )
+        begins = state.step == 0
+        drawn = initial(key, state.start, self.pop_size, self.init_scale, self.bounds, begins)
+        return drawn, state
 
     def tell(
         self, key: Key, state: RandomSearchState, population: Population, fitness: Fitness

@@ -107,21 +107,27 @@ class SepCMAES:
 
     def _moved(self, state: SepCMAState, population: Population, fitness: Fitness) -> SepCMAState:
         rates = cumulation.rates(tree.size(state.mean), self.pop_size, diagonal=True)
-        center, steps = cumulation.steps(state.mean, state.sigma, population, self.bounds)
-        whitened = jax.tree.map(lambda y, v: y / jnp.sqrt(v), steps, state.variance)
-        reach = cumulation.within_reach(rates, tree.squares(whitened))
+        center = box.apply(self.bounds, state.mean)
+
+        def moments(x: Params) -> tuple[Params, Params]:
+            _, step = cumulation.steps(state.mean, state.sigma, x, self.bounds)
+            white = jax.tree.map(jnp.divide, step, deviation)
+            reach = cumulation.within_reach(rates, jnp.square(cumulation.norm(white)))
+            step = jax.tree.map(lambda y: reach * y, step)
+            return step, jax.tree.map(jnp.square, step)
+
+        deviation = jax.tree.map(jnp.sqrt, state.variance)
         weights = cumulation.weigh(rates.better, fitness)
-        mean_step = _weighted(weights * reach, steps)
+        mean_step, second = distribution.weighted(weights, population, moments)
         sigma, sigma_path, path, kept = cumulation.adapt(
             rates,
             state.sigma,
             state.sigma_path,
             state.path,
-            _weighted(weights * reach, whitened),
+            jax.tree.map(jnp.divide, mean_step, deviation),
             mean_step,
             state.step,
         )
-        second = _weighted(weights * jnp.square(reach), jax.tree.map(jnp.square, steps))
         limit = cumulation.largest(sigma.dtype)
 
         def learn(v, p, s):
@@ -135,8 +141,3 @@ class SepCMAES:
             sigma_path=sigma_path,
             path=path,
         )
-
-
-def _weighted(weights: Float[Array, " pop"], population: Population) -> Params:
-    # A product and a sum are fused with what makes the population; a matrix product is not.
-    return jax.tree.map(lambda x: jnp.sum(tree.rows(weights, x) * x, axis=0), population)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators.crossover import binomial
@@ -193,15 +193,15 @@ class SHADE:
     def _draw(self, key: Key, state: ShadeState) -> tuple[Array, Array]:
         entry_key, weight_key, crossover_key = jax.random.split(key, 3)
         shape = (self.pop_size,)
-        entry = jax.random.randint(entry_key, shape, 0, self.memory_size)
+        entry = draws.integers(entry_key, shape, self.memory_size)
         mean = state.memory_weight[entry]
         # The paper draws F again while it is not positive: that is the Cauchy law cut off at 0,
         # drawn here once by inverting its distribution function.
         below = 0.5 - jnp.arctan(mean / 0.1) / jnp.pi
-        u = below + (1.0 - below) * jax.random.uniform(weight_key, shape, mean.dtype)
+        u = below + (1.0 - below) * draws.uniform(weight_key, shape, mean.dtype)
         weight = jnp.clip(mean + 0.1 * jnp.tan(jnp.pi * (u - 0.5)), 1e-6, 1.0)
         middle = state.memory_crossover[entry]
-        drawn = middle + 0.1 * jax.random.normal(crossover_key, shape, middle.dtype)
+        drawn = middle + 0.1 * draws.normal(crossover_key, shape, middle.dtype)
         return weight, jnp.where(middle < 0, 0.0, jnp.clip(drawn, 0.0, 1.0))
 
     def _archive(self, key: Key, state: ShadeState, success: Array) -> tuple[Population, Array]:
@@ -211,7 +211,7 @@ class SHADE:
         active = state.active.astype(jnp.result_type(float))
         room = jnp.clip(jnp.round(self.archive_rate * active), 1, rows).astype(jnp.int32)
         # Filled rows in random order, then the free ones; what has no room is forgotten.
-        chance = jax.random.uniform(key, (rows,))
+        chance = draws.uniform(key, (rows,))
         order = jnp.argsort(jnp.where(state.archived, chance, 2.0))
         kept = jnp.minimum(jnp.sum(state.archived), room)
         filled = state.archived.at[order].set(jnp.arange(rows) < kept)

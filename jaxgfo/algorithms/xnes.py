@@ -10,13 +10,14 @@ from jax.scipy.linalg import expm
 from jaxtyping import Array, Float, Int
 
 from .. import bounds as box
-from .. import shaping, tree
+from .. import draws, shaping, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import distribution
 from ..tree import Dtypes
 
 MOST_COORDINATES = 2_000  # the matrix is 16 MB, and a generation some 10^11 operations
+RENEWED = 32  # generations after which B^-1 and det B are computed anew
 LARGEST_STEP = 3.0  # norm of the exponent: what noise asks for is far below
 
 
@@ -26,6 +27,7 @@ class XNESState(NamedTuple):
     mean: Params  # (...) of the distribution, in wide precision
     sigma: Float[Array, ""]  # step size
     shape: Float[Array, "n n"]  # B, of determinant 1
+    inverse: Float[Array, "n n"]  # of B
     noise: Float[Array, "pop n"]  # s of the members last asked
     dtypes: Dtypes  # dtypes of the candidate
     step: Int[Array, ""]  # generations told
@@ -45,8 +47,9 @@ class XNES:
 
     x = mean + sigma B s with s ~ N(0, I) and det B = 1. With utilities u of the ranks and
     G = sum u (s s^T - I): mean <- mean + eta_mu sigma B sum u s, sigma <- sigma exp(eta_sigma / 2
-    tr(G) / n), B <- B exp(eta_B / 2 (G - tr(G) / n I)), with the exponential of a matrix. Time
-    is cubic and memory quadratic in the n coordinates.
+    tr(G) / n), B <- B exp(eta_B / 2 (G - tr(G) / n I)), with the exponential of a matrix. Memory is
+    quadratic in the n coordinates, and so is time where members are few beside them: G has the rank
+    of their number, and its exponential is that of a matrix of their size. Else time is cubic.
 
     In one generation sigma changes by a factor of e at most, and the exponent's norm is at most 3;
     B is kept where its condition would become so large that its inverse is lost in rounding.
@@ -89,12 +92,13 @@ class XNES:
             )
         sigma = jnp.asarray(self.init_scale, dtype)
         shape, noise = jnp.eye(size, dtype=dtype), jnp.zeros((self.pop_size, size), dtype)
-        return XNESState(mean, sigma, shape, noise, dtypes, jnp.zeros((), jnp.int32))
+        inverse, step = jnp.copy(shape), jnp.zeros((), jnp.int32)
+        return XNESState(mean, sigma, shape, inverse, noise, dtypes, step)
 
     def ask(self, key: Key, state: XNESState) -> tuple[Population, XNESState]:
         """Draw the members."""
         flat, unravel = ravel_pytree(state.mean)
-        noise = jax.random.normal(key, (self.pop_size, flat.size), flat.dtype)
+        noise = draws.normal(key, (self.pop_size, flat.size), flat.dtype)
         noise = noise.at[0].multiply(jnp.where(state.step == 0, 0.0, 1.0))
         steps = jax.vmap(unravel)(state.sigma * _times(noise, state.shape.T))
         population = distribution.members(state.mean, steps, state.dtypes, state.step, self.bounds)
@@ -119,36 +123,76 @@ class XNES:
         # Not where the box or rounding took them: in a narrow direction that is far outside of the
         # distribution, which would stretch without end towards the walls.
         # Utilities sum to 0, so I falls out of G.
-        slope = _times(weights * state.noise.T, state.noise)
-        growth = jnp.trace(slope) / size
+        weighted = weights[:, None] * state.noise
+        growth = jnp.sum(weighted * state.noise) / size
         rate = 3 * (3 + math.log(size)) / (5 * size * math.sqrt(size))
         sigma_rate = rate if self.sigma_rate is None else self.sigma_rate
         shape_rate = rate if self.shape_rate is None else self.shape_rate
         sigma = distribution.grown(state.sigma, 0.5 * sigma_rate * growth)
-        traceless = slope - growth * jnp.eye(size, dtype=slope.dtype)
-        sigma, shape, condition = _reshaped(
-            sigma, state.shape, jnp.asarray(0.5 * shape_rate * traceless)
-        )
+        turn = _turned_thin if 4 * self.pop_size <= size else _turned
+        shape, inverse, volume = turn(state, weighted, growth, jnp.asarray(0.5 * shape_rate))
+        before, after = _condition(state.shape, state.inverse), _condition(shape, inverse)
+        sound = (after < 0.1 / jnp.finfo(shape.dtype).eps) | (after < before)
+        sigma = distribution.grown(sigma * jnp.where(sound, volume, 1.0), 0.0)
+        condition = jnp.where(sound, after, before)
 
         mean = tree.where(learnt, mean, state.mean)
         sigma = jnp.where(learnt, sigma, state.sigma)
-        shape = jnp.where(learnt, shape, state.shape)
+        shape = jnp.where(learnt & sound, shape, state.shape)
+        inverse = jnp.where(learnt & sound, inverse, state.inverse)
         info = XNESInfo(sigma, condition, learnt.astype(fitness.dtype))
-        return XNESState(mean, sigma, shape, state.noise, state.dtypes, state.step + 1), info
+        step = state.step + 1
+        return XNESState(mean, sigma, shape, inverse, state.noise, state.dtypes, step), info
 
 
-def _reshaped(sigma: Array, shape: Array, exponent: Array) -> tuple[Array, Array, Array]:
-    """sigma, B exp(exponent) of determinant 1, its condition; B itself where that is unsound."""
-    norm = jnp.linalg.norm(exponent)
-    bounded = exponent * jnp.minimum(1.0, LARGEST_STEP / jnp.maximum(norm, LARGEST_STEP))
-    turned = _times(shape, expm(bounded))
-    inverse, before = jnp.linalg.inv(turned), _condition(shape, jnp.linalg.inv(shape))
-    after = _condition(turned, inverse)
-    sound = (after < 0.1 / jnp.finfo(shape.dtype).eps) | (after < before)
-    # Its determinant is 1 but for rounding, which goes into sigma.
-    volume = jnp.exp(jnp.where(sound, jnp.linalg.slogdet(turned)[1] / shape.shape[0], 0.0))
-    shape = jnp.where(sound, turned / volume, shape)
-    return distribution.grown(sigma * volume, 0.0), shape, jnp.where(sound, after, before)
+def _turned(
+    state: XNESState, weighted: Array, growth: Array, rate: Array
+) -> tuple[Array, Array, Array]:
+    """B exp(rate (G - growth I)) of determinant 1, its inverse, and what that took from its volume.
+
+    Args:
+        weighted: utilities times the noise of the members (pop, n); G is weighted^T noise.
+    """
+    slope = _times(weighted.T, state.noise)
+    exponent = rate * (slope - growth * jnp.eye(slope.shape[0], dtype=slope.dtype))
+    turned = _times(state.shape, expm(exponent * _limit(jnp.linalg.norm(exponent))))
+    return _renewed(turned)
+
+
+def _turned_thin(
+    state: XNESState, weighted: Array, growth: Array, rate: Array
+) -> tuple[Array, Array, Array]:
+    """The same by exp(X Y) = I + X phi(Y X) Y with phi(z) = (exp(z) - 1) / z: for few members."""
+    size = state.noise.shape[1]
+    inner = _times(weighted, state.noise.T)
+    squares = jnp.sum(inner * inner.T) - size * jnp.square(growth)
+    rate = rate * _limit(rate * jnp.sqrt(jnp.maximum(squares, 0.0)))
+    ahead = _times(_phi(rate * inner), rate * weighted)
+    back = _times(_phi(-rate * inner), -rate * weighted)
+    shrink = jnp.exp(-rate * growth)
+    turned = shrink * (state.shape + _times(_times(state.shape, state.noise.T), ahead))
+    inverse = (state.inverse + _times(state.noise.T, _times(back, state.inverse))) / shrink
+    kept = turned, inverse, jnp.ones((), turned.dtype)
+    return jax.lax.cond(state.step % RENEWED == RENEWED - 1, lambda: _renewed(turned), lambda: kept)
+
+
+def _renewed(turned: Array) -> tuple[Array, Array, Array]:
+    """A matrix of determinant 1 but for rounding, made so; its inverse; its volume before."""
+    volume = jnp.exp(jnp.linalg.slogdet(turned)[1] / turned.shape[0])
+    volume = jnp.where(jnp.isfinite(volume) & (volume > 0), volume, 1.0)
+    return turned / volume, jnp.linalg.inv(turned) * volume, volume
+
+
+def _limit(norm: Array) -> Array:
+    """The factor that makes an exponent's norm at most `LARGEST_STEP`."""
+    return jnp.minimum(1.0, LARGEST_STEP / jnp.maximum(norm, LARGEST_STEP))
+
+
+def _phi(matrix: Array) -> Array:
+    """(exp(z) - 1) / z of a square matrix: a block of the exponential of one twice as large."""
+    size = matrix.shape[0]
+    eye, zero = jnp.eye(size, dtype=matrix.dtype), jnp.zeros_like(matrix)
+    return expm(jnp.block([[matrix, eye], [zero, zero]]))[:size, size:]
 
 
 def _condition(matrix: Array, inverse: Array) -> Float[Array, ""]:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .. import draws
 from ..core import Fitness, Key, Scalar
 
 
@@ -24,7 +25,7 @@ def metropolis(
     rise = uphill(current, proposed)
     tiny = jnp.finfo(rise.dtype).tiny
     chance = jnp.where(rise > 0, jnp.exp(-rise / jnp.maximum(temperature, tiny)), 1.0)
-    return jax.random.uniform(key, chance.shape, chance.dtype) < chance
+    return draws.uniform(key, chance.shape, chance.dtype) < chance
 
 
 def level(step: Int[Array, ""], steps_per_temperature: Scalar) -> Float[Array, ""]:

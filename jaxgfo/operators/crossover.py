@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
-from .. import tree
+from .. import draws, tree
 from ..core import Key, Population, Scalar
 
 Masks = PyTree[Bool[Array, "..."]]
@@ -24,7 +24,7 @@ def single_point(key: Key, parents: Population) -> Masks:
     pop, length = _shape(parents)
     if length < 2:
         return _masks(parents, lambda i, like: jnp.zeros(like.shape, bool))
-    cut = jax.random.randint(key, (pop,), 1, length)
+    cut = 1 + draws.integers(key, (pop,), length - 1)
     return _masks(parents, lambda i, like: i >= tree.rows(cut, like))
 
 
@@ -34,8 +34,8 @@ def two_point(key: Key, parents: Population) -> Masks:
     if length < 3:
         return single_point(key, parents)
     first_key, second_key = jax.random.split(key)
-    first = jax.random.randint(first_key, (pop,), 1, length)
-    second = jax.random.randint(second_key, (pop,), 1, length - 1)
+    first = 1 + draws.integers(first_key, (pop,), length - 1)
+    second = 1 + draws.integers(second_key, (pop,), length - 2)
     second = jnp.where(second >= first, second + 1, second)  # uniform over the other places
     low, high = jnp.minimum(first, second), jnp.maximum(first, second)
     return _masks(
@@ -45,7 +45,7 @@ def two_point(key: Key, parents: Population) -> Masks:
 
 def uniform(key: Key, parents: Population) -> Masks:
     """Every coordinate by the toss of a fair coin (Syswerda, 1989)."""
-    return tree.map_keys(lambda k, x: jax.random.bernoulli(k, 0.5, x.shape), key, parents)
+    return tree.map_keys(lambda k, x: draws.coins(k, x.shape), key, parents)
 
 
 def binomial(key: Key, parents: Population, crossover: Scalar) -> Masks:
@@ -55,7 +55,7 @@ def binomial(key: Key, parents: Population, crossover: Scalar) -> Masks:
     """
     noise_key, sure_key = jax.random.split(key)
     pop, length = _shape(parents)
-    sure = jax.random.randint(sure_key, (pop,), 0, length)
+    sure = draws.integers(sure_key, (pop,), length)
     rate = jnp.broadcast_to(crossover, (pop,)).astype(jnp.float32)
     noise = tree.uniform(noise_key, parents)
     return jax.tree.map(
@@ -72,9 +72,9 @@ def exponential(key: Key, parents: Population, crossover: Scalar) -> Masks:
     """
     start_key, length_key = jax.random.split(key)
     pop, length = _shape(parents)
-    start = jax.random.randint(start_key, (pop,), 0, length)
+    start = draws.integers(start_key, (pop,), length)
     # L = 1 + floor(ln u / ln CR) has that law for u uniform on (0, 1].
-    u = 1.0 - jax.random.uniform(length_key, (pop,), jnp.float32)
+    u = 1.0 - draws.uniform(length_key, (pop,))
     rate = jnp.broadcast_to(crossover, (pop,)).astype(jnp.float32)
     ratio = jnp.log(u) / jnp.log(jnp.clip(rate, 1e-30, 1.0))
     run = jnp.where(rate >= 1.0, jnp.float32(length), 1.0 + jnp.floor(ratio))

@@ -1,10 +1,9 @@
 """Differences of members, the moves of differential evolution."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from .. import tree
+from .. import draws, tree
 from ..core import Fitness, Key, Population, Scalar
 
 
@@ -23,5 +22,5 @@ def differential(
 
 def among_best(key: Key, fitness: Fitness, count: Scalar) -> Int[Array, " pop"]:
     """For every member one of the `count` best (a whole number), uniformly."""
-    pick = jnp.floor(jax.random.uniform(key, fitness.shape) * count).astype(jnp.int32)
+    pick = jnp.floor(draws.uniform(key, fitness.shape) * count).astype(jnp.int32)
     return jnp.argsort(fitness)[pick].astype(jnp.int32)

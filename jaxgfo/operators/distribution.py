@@ -52,7 +52,13 @@ def members(
 
 def led_by(population: Population, start: Params, begins: Bool[Array, ""]) -> Population:
     """The population with the start in row 0, where a search begins."""
-    return jax.tree.map(lambda x, s: x.at[0].set(jnp.where(begins, s, x[0])), population, start)
+
+    def leaf(x, s):
+        # Not a row that is set: an update in place would draw the members one number at a time.
+        first = begins & (jnp.arange(x.shape[0]) == 0)
+        return jnp.where(tree.rows(first, x), s, x)
+
+    return jax.tree.map(leaf, population, start)
 
 
 def deviations(population: Population, center: Params) -> Population:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Key, Population, Scalar
 
@@ -41,18 +41,20 @@ def mutate(
 
     def leaf(key, x, low, high):
         hit_key, key = jax.random.split(key)
-        hit = jax.random.uniform(hit_key, x.shape, jnp.float32) < jnp.asarray(rate, jnp.float32)
+        every = isinstance(rate, float | int) and rate >= 1
+        hit = every or draws.uniform(hit_key, x.shape) < jnp.asarray(rate, jnp.float32)
         if tree.is_float(x) and kind != "uniform_reset":
             wide = tree.wide(x)
             size = tree.rows(scale, wide).astype(wide.dtype) if jnp.ndim(scale) else scale
-            changed = wide + size * jax.random.normal(key, x.shape, wide.dtype)
+            changed = wide + size * draws.normal(key, x.shape, wide.dtype)
         elif tree.is_bool(x) and kind != "uniform_reset":
             changed = ~x
         elif kind == "bit_flip":
             changed = _flip_one_bit(key, x, low, high)
         else:
             changed = box.draw(key, x, low, high)
-        return jnp.where(hit, changed.astype(x.dtype), x)
+        changed = changed.astype(x.dtype)
+        return changed if every else jnp.where(hit, changed, x)
 
     return box.apply(bounds, tree.map_keys(leaf, key, population, lower, upper))
 
@@ -72,13 +74,13 @@ def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | 
     lower, upper = map(treedef.flatten_up_to, box.expand(bounds, population))
     discrete = [x for x in leaves if not tree.is_float(x)]
     pop, count = leaves[0].shape[0], tree.row_size(discrete)
-    site = jax.random.randint(site_key, (pop,), 0, max(count, 1), jnp.int32)
+    site = draws.integers(site_key, (pop,), max(count, 1))
     number = iter(tree.coordinates(discrete))
 
     def leaf(key, x, low, high):
         if tree.is_float(x):
             wide = tree.wide(x)
-            return (wide + scale * jax.random.normal(key, x.shape, wide.dtype)).astype(x.dtype)
+            return (wide + scale * draws.normal(key, x.shape, wide.dtype)).astype(x.dtype)
         hit = next(number) == tree.rows(site, x)
         return x ^ hit if tree.is_bool(x) else jnp.where(hit, _other(key, x, low, high), x)
 

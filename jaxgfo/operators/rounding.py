@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .. import tree
+from .. import draws, tree
 from ..core import Key, Params
 
 Rounding = Literal["none", "stochastic"]
@@ -49,4 +49,4 @@ def round_at_random(key: Key, x: Float[Array, "..."], dtype: Any) -> Float[Array
     other = jnp.where(rest == 0, near, jnp.nextafter(near, towards))
     step = jnp.abs(other.astype(x.dtype) - near.astype(x.dtype))
     chance = jnp.where(step > 0, jnp.abs(rest) / jnp.where(step > 0, step, 1), 0)
-    return jnp.where(jax.random.uniform(key, x.shape, x.dtype) < chance, other, near)
+    return jnp.where(draws.uniform(key, x.shape, x.dtype) < chance, other, near)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .. import draws
 from ..core import Fitness, Key
 
 
@@ -38,7 +39,7 @@ def roulette(key: Key, fitness: Fitness, num: int) -> Int[Array, " num"]:
     """`num` members drawn with probability P_i = w_i / sum(w), w from `roulette_weights`."""
     weights = roulette_weights(fitness)
     wheel = jnp.cumsum(weights)
-    ball = jax.random.uniform(key, (num,), wheel.dtype) * wheel[-1]
+    ball = draws.uniform(key, (num,), wheel.dtype) * wheel[-1]
     # side="right" never stops on a member of weight zero, and rounding never runs off the end.
     index = jnp.searchsorted(wheel, ball, side="right")
     last = jnp.max(jnp.where(weights > 0, jnp.arange(weights.size), 0))
@@ -50,7 +51,7 @@ def tournament(key: Key, fitness: Fitness, num: int, size: int) -> Int[Array, " 
 
     Reference: Blickle & Thiele (1996), doi:10.1162/evco.1996.4.4.361.
     """
-    drawn = jax.random.randint(key, (num, size), 0, fitness.size, jnp.int32)
+    drawn = draws.integers(key, (num, size), fitness.size)
     winner = jnp.argmin(fitness[drawn], axis=1)
     return jnp.take_along_axis(drawn, winner[:, None], axis=1)[:, 0]
 
@@ -59,7 +60,7 @@ def truncation(key: Key, fitness: Fitness, num: int, share: float | int) -> Int[
     """`num` members drawn uniformly from the best `share` (at least one) of the population."""
     kept = max(1, round(share * fitness.size))
     best = jnp.argsort(fitness)[:kept]
-    return best[jax.random.randint(key, (num,), 0, kept)].astype(jnp.int32)
+    return best[draws.integers(key, (num,), kept)].astype(jnp.int32)
 
 
 def distinct(
@@ -71,7 +72,7 @@ def distinct(
     """
     taken, found = jnp.arange(pop_size, dtype=jnp.int32)[None], []
     for k, (pool_key, pool) in enumerate(zip(jax.random.split(key, len(pools)), pools)):
-        index = jax.random.randint(pool_key, (pop_size,), 0, pool - 1 - k, jnp.int32)
+        index = draws.integers(pool_key, (pop_size,), pool - 1 - k)
         # Counting past the taken indices in rising order makes every free one equally likely.
         for used in jnp.sort(taken, axis=0):
             index = jnp.where(index >= used, index + 1, index)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .. import tree
+from .. import draws, tree
 from ..core import Key, Params, Scalar
 from . import base
 from .base import space
@@ -65,7 +65,7 @@ class Subspace:
 
     def _sparse(self, z: Array, whole: Params) -> Params:
         def leaf(key, x):
-            bits = jax.random.bits(key, x.shape, jnp.uint32)
+            bits = draws.bits(key, x.shape)
             # The top bit is the sign; dim is tiny beside 2**31, so the remainder is fair.
             sign = 1.0 - 2.0 * (bits >> 31).astype(z.dtype)
             return sign * z[(bits & 0x7FFFFFFF) % self.dim]
