@@ -7,6 +7,7 @@ import sys
 NAMES = {
     "throughput": "populations beside plain inference on as many tokens",
     "ask_tell": "ask and tell beside evosax: seconds, compile seconds, memory",
+    "quality": "targets of COCO's bbob functions reached, beside other libraries",
     "functions": "evaluations to the optimum of test functions, for every algorithm",
     "discrete": "evaluations to the optimum of problems of bits, beside other libraries",
     "tuning": "validation perplexity of every algorithm at the same number of forward tokens",

@@ -1,7 +1,8 @@
 """Seconds of ask and tell, compile seconds and peak memory beside evosax's namesakes.
 
-Both sides of a case run in one process, interleaved, with the same hyperparameters (`namesakes.py`) and
-a fitness that is known before, so that nothing but ask and tell is timed; `duel.py` does it. All
+Both sides of a case run in one process, interleaved, with the same hyperparameters
+(`namesakes.py`) and a fitness that is known before, so that nothing but ask and tell is timed;
+`duel.py` does it. All
 cases of an algorithm share a process; where it ends early, the case is named and a new process goes
 on with the next. Ratios are evosax's over ours: above 1 ours is the lower.
 """

@@ -1,4 +1,4 @@
-"""Runs of ask and tell on bbob functions, jitted, fifteen instances side by side."""
+"""Runs of ask and tell on bbob functions, jitted, instances side by side."""
 
 import functools
 from typing import Any
@@ -25,8 +25,8 @@ def hits(search: Any, function: int, dim: int, numbers: list[int], budget: int) 
     keys = jax.vmap(jax.random.key)(np.asarray(numbers, np.uint32))
     if hasattr(search, "restart"):
         each = [
-            _restarted(search, function, jax.tree.map(lambda x: x[i], box), keys[i], budget)
-            for i in range(len(numbers))
+            _restarted(search, function, bbob.instance(function, number, dim), key, budget)
+            for number, key in zip(numbers, keys)
         ]
     else:
         each = np.asarray(_side_by_side(search, jnp.asarray(function), box, keys, budget))
@@ -50,7 +50,7 @@ def _side_by_side(search: Any, function: Any, box: Any, keys: Any, budget: int) 
         def generation(state, key):
             ask_key, tell_key = jax.random.split(key)
             population, state = search.ask(ask_key, state)
-            fitness = bbob.regret(function, box, population)
+            fitness = bbob.regret(function, box, jnp.clip(population, LOW, HIGH))
             # With f_opt, whose digits hide small differences from everybody.
             state, _ = search.tell(tell_key, state, population, fitness + box.lowest)
             return state, fitness
@@ -91,7 +91,7 @@ def _until_stopped(search, state, function, box, key, allowed, most):
         state, fitness, told, _ = carry
         ask_key, tell_key = jax.random.split(jax.random.fold_in(key, told))
         population, state = search.ask(ask_key, state)
-        found = bbob.regret(function, box, population)
+        found = bbob.regret(function, box, jnp.clip(population, LOW, HIGH))
         state, info = search.tell(tell_key, state, population, found + box.lowest)
         return state, fitness.at[told].set(found), told + 1, info.stopped > 0
 

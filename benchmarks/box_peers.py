@@ -1,13 +1,17 @@
 """Optimisers of other libraries, each as its documentation calls it for a box and a budget.
 
-Every one is a function `(score, dim, budget, seed)`, where `score` takes a point of the box [-5, 5]^dim
-and raises `Spent` after `budget` points.
+Every one is a function `(score, dim, budget, seed)`, where `score` takes a point of the box
+[-5, 5]^dim and raises `Spent` after `budget` points.
 """
 
+import contextlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from . import bbob, ecdf
 
 LOW, HIGH = -5.0, 5.0
 Score = Callable[[np.ndarray], float]
@@ -17,17 +21,31 @@ class Spent(Exception):
     """The budget is."""
 
 
+def hits(name: str, function: int, dim: int, number: int, budget: int) -> np.ndarray:
+    """Evaluations to each target of one run on COCO's own function."""
+    import cocoex
+
+    wanted = f"dimensions: {dim} function_indices: {function}"
+    problem = cocoex.Suite("bbob", f"instances: {number}", wanted).get_problem(0)
+    recorder, lowest = Recorder(problem, budget), bbob.instance(function, number, dim).lowest
+    with warnings.catch_warnings(), contextlib.suppress(Spent):
+        warnings.simplefilter("ignore")
+        PEERS[name][2](recorder, dim, budget, number)
+    return ecdf.hits(np.asarray(recorder.values) - lowest)
+
+
 class Recorder:
     """A function that remembers what it returned."""
 
     def __init__(self, function: Score, budget: int):
-        self.function, self.budget, self.regrets = function, budget, []
+        self.function, self.budget, self.values = function, budget, []
 
     def __call__(self, x: Any) -> float:
-        if len(self.regrets) >= self.budget:
+        """The value at `x`, if any are left."""
+        if len(self.values) >= self.budget:
             raise Spent
-        value = float(self.function(np.asarray(x, float)))
-        self.regrets.append(value)
+        value = float(self.function(np.clip(np.asarray(x, float), LOW, HIGH)))
+        self.values.append(value)
         return value
 
 
@@ -35,13 +53,13 @@ def _start(dim: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(LOW, HIGH, dim)
 
 
-def pycma(score: Score, dim: int, budget: int, seed: int, bipop: bool = False) -> None:
-    """IPOP restarts, a first step of a fifth of the box (its documentation: a quarter or so)."""
+def pycma(score: Score, dim: int, budget: int, seed: int) -> None:
+    """`fmin2` with IPOP restarts, and first steps of a fifth of the box."""
     import cma
 
     options = {"bounds": [LOW, HIGH], "maxfevals": budget, "verbose": -9, "seed": seed + 1}
     while True:
-        cma.fmin2(score, _start(dim, seed), 2.0, options, restarts=9, bipop=bipop)
+        cma.fmin2(score, _start(dim, seed), 2.0, options, restarts=9)
         seed += 1_000
 
 

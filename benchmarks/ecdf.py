@@ -19,7 +19,7 @@ def hits(regrets: Float[np.ndarray, " evaluations"]) -> Float[np.ndarray, " targ
 
 
 def area(hits: Float[np.ndarray, "*runs targets"], dim: int, budget: int) -> np.ndarray:
-    """Area under the curve of a run, over the logarithm of evaluations from dim to budget, in [0, 1].
+    """Area under the curve of a run over the logarithm of evaluations from dim to budget, 0 to 1.
 
     It is the share of all pairs of a target and a (logarithmic) number of evaluations at which the
     target has been hit.

@@ -1,4 +1,4 @@
-"""Settings for real vectors in a box, from the numbers of coordinates and members and the box alone.
+"""Settings for real vectors in a box, from the box and the number of coordinates alone.
 
 An algorithm's own defaults are for a model's parameters: small steps around a start that is good
 already. In a box with no such start the first population fills the box. The settings come from the
@@ -30,12 +30,12 @@ def for_box(
 
     Settings, with w for the width:
 
-    - `ga`: 32 members, parents from the best eighth, self-adapted mutation of half of the coordinates
-      with c = 2 that begins at 0.1 w (tuned on bbob).
+    - `ga`: 32 members, parents from the best eighth, self-adapted mutation of half of the
+      coordinates with c = 2 that begins at 0.1 w (tuned on bbob).
     - `de`: max(16, 4 n) members (Storn & Price, 1997, have 5 n to 10 n).
     - `shade`: max(8, 2 n) members (tuned on bbob; the paper has 100).
-    - `pso`: 12 particles, von Neumann neighbourhoods, w = 0.6, c1 = c2 = 1.7, guaranteed convergence
-      that begins at 0.01 w (tuned on bbob).
+    - `pso`: 12 particles, von Neumann neighbourhoods, inertia 0.6, c1 = c2 = 1.7, guaranteed
+      convergence that begins at 0.01 w (tuned on bbob).
     - `dual`: n + 1 members, as a gradient takes; first moves of 0.1 w.
     - `sa`, `gsa`: one chain, steps of 0.02 w.
     - `cma`, `sepcma`, `snes`, `xnes`: 4 + floor(3 ln n) members (Hansen, 2016), first steps of
@@ -58,14 +58,20 @@ def for_box(
 
 
 def _width(bounds: Bounds) -> float:
-    sides = [
-        np.concatenate([np.ravel(x) for x in jax.tree.leaves(s) or [np.inf]])
-        for s in (bounds.lower, bounds.upper)
-    ]
-    width = float(np.min(sides[1] - sides[0]))
-    if not (all(np.all(np.isfinite(side)) for side in sides) and width > 0):
+    lower, upper = (
+        [np.inf if x is None else np.asarray(x, float) for x in _leaves(side)]
+        for side in (bounds.lower, bounds.upper)
+    )
+    if len(lower) != len(upper):  # one of them is a number for all leaves
+        lower, upper = lower * len(upper), upper * len(lower)
+    width = float(min(np.min(high - low) for low, high in zip(lower, upper)))
+    if not (np.isfinite(width) and width > 0):
         raise ValueError(f"for_box needs finite bounds with lower < upper, got {bounds}")
     return width
+
+
+def _leaves(side: Any) -> list[Any]:
+    return jax.tree.leaves(side, is_leaf=lambda x: x is None)
 
 
 def _settings(name: str, n: int, width: float) -> dict[str, Any] | None:

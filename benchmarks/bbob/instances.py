@@ -1,8 +1,8 @@
 """What makes an instance of a bbob function: its optimum, rotations and peaks (in NumPy).
 
 Reference: Finck, Hansen, Ros & Auger (2009), Real-parameter black-box optimization benchmarking
-2009: noiseless functions definitions, INRIA RR-6829. The numbers are those of COCO's generator: Park
-and Miller's minimal standard (1988) with a shuffle of Bays and Durham (1976).
+2009: noiseless functions definitions, INRIA RR-6829. The numbers are those of COCO's generator:
+Park and Miller's minimal standard (1988) with a shuffle of Bays and Durham (1976).
 """
 
 import functools

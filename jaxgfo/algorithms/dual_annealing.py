@@ -47,12 +47,12 @@ class DualAnnealing:
     """Metropolis chains and quasi-Newton descents in turn, for a few hundred coordinates at most.
 
     A descent (BFGS, gradients by differences) begins at the start. Then annealed chains take as
-    many generations, then the descent goes on, or a new one begins at the best chain if that is
-    better, else at any chain; and so on. A chain's proposal is x_i + γ (x_a - x_b) + u (x_best - x_i)
-    with γ ~ U(0.4, 0.9), u ~ U(0, 1) and two other chains, on a share U(0.5, 1) of the coordinates
-    (chains that learn the shape of the problem from each other: ter Braak, 2006,
-    doi:10.1007/s11222-006-8769-1). A rise ΔE is accepted with probability exp(-ΔE / T), but for the
-    best chain. T = heat (median - lowest fitness of the chains) falls as they gather.
+    many generations, then the descent goes on, or a new one begins: at the best chain if that is
+    better, else at any chain; and so on. Chains learn the shape of the problem from each other, as
+    those of ter Braak (2006, doi:10.1007/s11222-006-8769-1): a proposal is
+    x_i + γ (x_a - x_b) + u (x_best - x_i) with γ ~ U(0.4, 0.9), u ~ U(0, 1) and two other chains,
+    on a share U(0.5, 1) of the coordinates. A rise ΔE is accepted with probability exp(-ΔE / T),
+    but for the best chain. T = heat (median - lowest fitness of the chains) falls as they gather.
 
     A descent measures a gradient with n + 1 evaluations: with pop_size = n + 1 that is a
     generation, and with fewer members several. It needs a fitness that is smooth nearby; on any
@@ -160,7 +160,7 @@ class DualAnnealing:
         return 2 * n**2 * -(-(n + 1) // self.pop_size)
 
     def _turns(self, state: DualState) -> Int[Array, " pop"]:
-        return (state.turn + jnp.arange(self.pop_size)) % state.fitness.size
+        return (state.turn + jnp.arange(self.pop_size, dtype=jnp.int32)) % state.fitness.size
 
     def _proposals(self, key: Key, state: DualState, low: Array, high: Array) -> Array:
         x, size = state.chains, state.fitness.size
@@ -171,8 +171,10 @@ class DualAnnealing:
             return jax.random.uniform(key, shape, x.dtype, least, most)
 
         share = draw(share_key, (size, 1), 0.5, 1.0)
-        sure = jax.random.randint(sure_key, (size, 1), 0, x.shape[1])
-        mask = (draw(mask_key, x.shape, 0.0, 1.0) < share) | (jnp.arange(x.shape[1]) == sure)
+        sure = jax.random.randint(sure_key, (size, 1), 0, x.shape[1], jnp.int32)
+        mask = (draw(mask_key, x.shape, 0.0, 1.0) < share) | (
+            jnp.arange(x.shape[1], dtype=jnp.int32) == sure
+        )
         moves = draw(far_key, (size, 1), 0.4, 0.9) * (x[a] - x[b])
         moves += draw(pull_key, (size, 1), 0.0, 1.0) * (x[jnp.argmin(state.fitness)] - x)
         moved = x + jnp.where(mask, moves, 0)
@@ -192,11 +194,11 @@ class DualAnnealing:
         accepted &= (fitness <= old) | (old > lowest)
         chains = state.chains.at[turns].set(jnp.where(accepted[:, None], rows, state.chains[turns]))
         values = state.fitness.at[turns].set(jnp.where(accepted, fitness, old))
-        best, spent = jnp.argmin(values), state.spent + 1
+        best, spent = jnp.argmin(values).astype(jnp.int32), state.spent + 1
         due, better = spent >= state.slice, values[best] < state.descent.value
         anew = due & (better | (state.descent.phase == descent.ENDED))
-        other = jax.random.randint(lead_key, (), 0, values.size)
-        lead = jnp.where(better, best, other).astype(jnp.int32)
+        other = jax.random.randint(lead_key, (), 0, values.size, jnp.int32)
+        lead = jnp.where(better, best, other)
         begun = descent.begin(chains[lead], values[lead])
         walked = state._replace(
             descent=tree.where(anew, begun, state.descent),

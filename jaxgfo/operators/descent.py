@@ -60,8 +60,10 @@ def points(
 ) -> Float[Array, "rows n"]:
     """What to evaluate next, inside the walls."""
     y = jnp.clip(at.x + at.move, low, high)
-    which = at.count + jnp.arange(rows)[:, None] - 1  # the coordinate that is moved; -1: none
-    near = y + jnp.where(which == jnp.arange(y.size), _differences(y, high), 0)
+    which = (
+        at.count + jnp.arange(rows, dtype=jnp.int32)[:, None] - 1
+    )  # the coordinate that is moved; -1: none
+    near = y + jnp.where(which == jnp.arange(y.size, dtype=jnp.int32), _differences(y, high), 0)
     share = 0.5 * SHORTEST ** (jnp.arange(rows, dtype=y.dtype)[:, None] / max(rows - 1, 1))
     line = jnp.clip(at.x + share * at.move, low, high)
     return jnp.where(at.phase == LINE, line, near)
@@ -76,11 +78,12 @@ def learn(
     radius: Float[Array, ""],
 ) -> Descent:
     """The descent after these values (rows,) of `points`; `radius`: length of the first move."""
-    return tree.where(
+    after = tree.where(
         at.phase == LINE,
         _searched(at, rows, values, radius),
         _measured(at, values, low, high, radius),
     )
+    return tree.where(at.phase == ENDED, at, after)
 
 
 def _searched(at: Descent, rows: Array, values: Array, radius: Array) -> Descent:
@@ -99,7 +102,7 @@ def _searched(at: Descent, rows: Array, values: Array, radius: Array) -> Descent
 
 
 def _measured(at: Descent, values: Array, low: Array, high: Array, radius: Array) -> Descent:
-    which = at.count + jnp.arange(values.size)
+    which = at.count + jnp.arange(values.size, dtype=jnp.int32)
     measured = at.measured.at[which].set(values, mode="drop")
     count = at.count + values.size
     at = at._replace(measured=measured, count=count.astype(at.count.dtype))
@@ -132,7 +135,7 @@ def _moved(at: Descent, low: Array, high: Array, radius: Array) -> Descent:
     slope = (at.measured[1:] - at.measured[0]) / _differences(y, high)
     gradient = jnp.where(jnp.isfinite(slope), slope, 0.0).astype(y.dtype)
     inverse, updated = _updated(at, y - at.x, gradient - at.gradient)
-    learnt = at.learnt + updated
+    learnt = at.learnt + updated.astype(at.learnt.dtype)
     free = ~(((y <= low) & (gradient > 0)) | ((y >= high) & (gradient < 0)))
     along = jnp.where(free, gradient, 0.0)
     newton = -jnp.where(free, inverse @ along, 0.0)
@@ -147,7 +150,7 @@ def _moved(at: Descent, low: Array, high: Array, radius: Array) -> Descent:
         move=jnp.where((learnt > 0) & (newton @ along < 0), newton, steepest),
         measured=at.measured,
         count=jnp.zeros_like(at.count),
-        learnt=learnt.astype(at.learnt.dtype),
+        learnt=learnt,
         tries=jnp.zeros_like(at.tries),
         phase=jnp.where(ended, ENDED, MEASURE).astype(at.phase.dtype),
     )
@@ -178,4 +181,4 @@ def _length(x: Array) -> Array:
 
 
 def _least(x: Array) -> Array:
-    return jnp.finfo(x.dtype).tiny
+    return jnp.asarray(jnp.finfo(x.dtype).tiny, x.dtype)

@@ -1,0 +1,121 @@
+"""Dual annealing and its descents, against SciPy and plain NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+import jaxgfo
+from jaxgfo.operators import descent
+
+N = 6
+TURN = np.linalg.qr(np.random.default_rng(0).normal(size=(N, N)))[0]
+OPEN = jnp.full(N, -jnp.inf), jnp.full(N, jnp.inf)
+
+
+def ellipsoid(x):
+    return jnp.sum(100.0 ** jnp.linspace(0, 1, N) * (x @ TURN.T) ** 2, axis=-1)
+
+
+def rosenbrock(x):
+    return jnp.sum(100 * (x[..., 1:] - x[..., :-1] ** 2) ** 2 + (1 - x[..., :-1]) ** 2, axis=-1)
+
+
+def descend(function, start, generations, rows=N + 1, low=OPEN[0], high=OPEN[1]):
+    """The descent after some generations, and every value it measured."""
+
+    @jax.jit
+    def generation(at, _):
+        points = descent.points(at, rows, low, high)
+        values = function(points)
+        return descent.learn(at, points, values, low, high, jnp.asarray(1.0, start.dtype)), values
+
+    at = descent.begin(start, jnp.zeros((), start.dtype))
+    return jax.lax.scan(generation, at, None, length=generations)
+
+
+@pytest.mark.parametrize("rows", [N + 1, 3, 10])
+def test_descends_to_the_optimum_with_any_number_of_members(rows):
+    with jax.enable_x64(True):
+        start = jnp.asarray(np.random.default_rng(1).uniform(-3, 3, N))
+        at, values = descend(ellipsoid, start, 100 * -(-(N + 1) // rows), rows)
+        lowest, x, values = float(at.value), np.asarray(at.x), np.asarray(values)
+    assert lowest < 1e-8
+    assert lowest == pytest.approx(values.min(), abs=1e-8)
+    np.testing.assert_allclose(x, 0, atol=1e-3)
+
+
+def test_takes_about_as_many_gradients_as_scipys_bfgs():
+    with jax.enable_x64(True):
+        start = jnp.asarray(np.random.default_rng(2).uniform(-2, 2, N))
+        _, values = descend(rosenbrock, start, 400)
+        best = np.minimum.accumulate(np.asarray(values).min(1))
+        found = scipy.optimize.minimize(
+            lambda x: float(rosenbrock(x)), np.asarray(start), jac=jax.grad(rosenbrock)
+        )
+    assert best[-1] < 1e-8
+    ours = int(np.argmax(best < 1e-4))
+    assert ours < 3 * found.njev  # seed 2; SciPy stops at a gradient of 1e-5
+
+
+def test_the_gradient_is_measured_inside_the_walls():
+    low, high = jnp.full(N, -1.0), jnp.full(N, 1.0)
+    with jax.enable_x64(True):
+        low, high = low.astype(float), high.astype(float)
+        start = jnp.full(N, 1.0)
+        at = descent.begin(start, jnp.zeros(()))
+        points = np.asarray(descent.points(at, N + 1, low, high))
+        assert np.all(points <= 1.0)
+        assert np.count_nonzero(points != 1.0) == N
+        at, _ = descend(lambda x: jnp.sum((x - 2.0) ** 2, -1), jnp.zeros(N), 20, low=low, high=high)
+    np.testing.assert_allclose(np.asarray(at.x), 1.0)  # the corner nearest to the optimum
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_ends_where_there_is_nothing_to_descend(value):
+    at, _ = descend(lambda x: jnp.full(x.shape[0], value), jnp.ones(N), 20)
+    assert int(at.phase) == descent.ENDED
+    assert np.all(np.isfinite(np.asarray(at.x)))
+
+
+def test_finds_the_lowest_of_many_optima():
+    # Rastrigin in two dimensions: 100 optima in the box, of which a descent finds any.
+    def rastrigin(x):
+        return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10, axis=-1)
+
+    search = jaxgfo.for_box("dual", 2, jaxgfo.Bounds(-5.12, 5.12))
+
+    @jax.jit
+    def lowest(key):
+        def step(state, key):
+            population, state = search.ask(key, state)
+            fitness = rastrigin(population)
+            return search.tell(key, state, population, fitness)[0], jnp.min(fitness)
+
+        state = search.init(key, jnp.full(2, 4.5))
+        return jnp.min(jax.lax.scan(step, state, jax.random.split(key, 1000))[1])
+
+    found = jax.vmap(lowest)(jax.random.split(jax.random.key(0), 10))
+    # Were each optimum equally likely, more than 2 of 10 would come about once in 10,000.
+    assert np.sum(np.asarray(found) < 1e-3) >= 8
+
+
+def test_the_best_chain_is_never_left_for_a_worse_place():
+    search = jaxgfo.DualAnnealing(pop_size=4, heat=100.0, init_scale=1.0)
+    state = jaxgfo.init(search, jax.random.key(0), jnp.ones(3))
+    best = np.inf
+    for key in jax.random.split(jax.random.key(1), 300):
+        population, state = jaxgfo.ask(search, key, state)
+        state, info = jaxgfo.tell(search, key, state, population, jnp.sum(jnp.abs(population), 1))
+        known = float(jnp.min(state.fitness))
+        assert known <= best
+        best = known
+    assert best < 0.1
+
+
+def test_too_many_coordinates_are_refused():
+    with pytest.raises(ValueError, match="20000 coordinates; expected at most 10000"):
+        jaxgfo.init(jaxgfo.DualAnnealing(), jax.random.key(0), jnp.zeros(20_000))
+    with pytest.raises(ValueError, match="num_chains is 2; expected at least 3"):
+        jaxgfo.DualAnnealing(num_chains=2)
