@@ -65,12 +65,12 @@ def pymoo(score: Score, size: int, budget: int, seed: int) -> None:
         def _evaluate(self, x, out, *_, **__):
             out["F"] = score(x)
 
-    search = GA(
-        sampling=BinaryRandomSampling(),
-        crossover=TwoPointCrossover(),
-        mutation=BitflipMutation(),
-        eliminate_duplicates=True,
-    )
+    operators: dict[str, Any] = {
+        "sampling": BinaryRandomSampling(),
+        "crossover": TwoPointCrossover(),
+        "mutation": BitflipMutation(),
+    }
+    search = GA(**operators, eliminate_duplicates=True)
     bits = Bits(n_var=size, n_obj=1, xl=0, xu=1, vtype=bool)
     while True:  # anew where it ends early
         minimize(bits, search, ("n_eval", budget), seed=seed, verbose=False, copy_algorithm=True)

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import jaxgfo
+from jaxgfo import REGISTRY
 
 from . import bit_peers, bits, records
 from .timing import stopwatch
@@ -32,16 +32,16 @@ SIZES = {
     "cut, graph": (20,),
     "cut, grid": (64, 128),
 }
-OURS = {
-    "ga": jaxgfo.GeneticAlgorithm(),
-    "ga roulette": jaxgfo.GeneticAlgorithm(selection="roulette"),
-    "ga truncation": jaxgfo.GeneticAlgorithm(selection="truncation"),
-    "ga single_point": jaxgfo.GeneticAlgorithm(crossover="single_point"),
-    "ga two_point": jaxgfo.GeneticAlgorithm(crossover="two_point"),
-    "sa": jaxgfo.SimulatedAnnealing(),
-    "pt": jaxgfo.ParallelTempering(),
-    "pso": jaxgfo.ParticleSwarm(),
-    "random": jaxgfo.RandomSearch(),
+OURS: dict[str, Any] = {
+    "ga": REGISTRY["ga"](),
+    "ga roulette": REGISTRY["ga"](selection="roulette"),
+    "ga truncation": REGISTRY["ga"](selection="truncation"),
+    "ga single_point": REGISTRY["ga"](crossover="single_point"),
+    "ga two_point": REGISTRY["ga"](crossover="two_point"),
+    "sa": REGISTRY["sa"](),
+    "pt": REGISTRY["pt"](),
+    "pso": REGISTRY["pso"](),
+    "random": REGISTRY["random"](),
 }
 RUNS = 15
 CASE = ("problem", "size", "budget", "runs")
