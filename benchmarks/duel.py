@@ -156,5 +156,6 @@ if __name__ == "__main__":
     else:
         for number, case in enumerate(given["cases"]):
             print(json.dumps({"begins": number}), flush=True)
-            for result in results(*case, given["seconds"]):
+            name, dims, pop_size = case
+            for result in results(name, dims, pop_size, given["seconds"]):
                 print(json.dumps(result), flush=True)

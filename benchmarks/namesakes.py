@@ -109,8 +109,8 @@ def ours(pair: Pair, dims: int, pop_size: int) -> Side:
     def step(state: Any, key: Any) -> Any:
         population, state = search.ask(key, state)
         seen = fitness
-        if seeded:  # or they would not be made: nothing reads them
-            seen = fitness + 0 * jnp.sum(made(population))
+        if pair.members:
+            seen += _read(made(population) if seeded else population)
         return search.tell(key, state, population, seen)[0], None
 
     def begin() -> Any:
@@ -139,7 +139,9 @@ def theirs(pair: Pair, dims: int, pop_size: int) -> Side:
         return search.tell(key, population, fitness, state, params)[0]
 
     def step(state: Any, key: Any) -> Any:
-        return generation(key, state), None
+        population, state = search.ask(key, state, params)
+        seen = fitness + _read(population)
+        return search.tell(key, population, seen, state, params)[0], None
 
     def begin() -> Any:
         if hasattr(search, "get_population"):
@@ -151,6 +153,11 @@ def theirs(pair: Pair, dims: int, pop_size: int) -> Side:
 
 def _fitness(pop_size: int) -> Any:
     return jax.random.normal(jax.random.key(1), (pop_size,))
+
+
+def _read(population: Any) -> Any:
+    """0 for every member, from all of its numbers: what nothing reads would not be made."""
+    return 0 * jnp.sum(population, axis=1)
 
 
 def _loop(step: Any) -> Any:

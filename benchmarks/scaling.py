@@ -186,7 +186,7 @@ def _serve(point: dict[str, Any]) -> None:
     draw = np.random.default_rng(0).integers
     rows = draw(0, model.vocab_size, (1, point["tokens"]), dtype=np.int32)
     batch = jaxgfo.Batch(jnp.asarray(rows), jnp.ones(rows.shape, bool))
-    search = jaxgfo.LowRankES(pop_size=point["pop_size"])
+    search = jaxgfo.REGISTRY["lowrank-es"](pop_size=point["pop_size"])
     devices = point["devices"] * point["processes"]
     over = mesh.over(devices) if devices > 1 else None
     with mesh.use(over):

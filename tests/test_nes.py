@@ -207,7 +207,7 @@ def test_xnes_with_few_members_turns_like_the_exponential_of_the_whole_matrix():
     u = u / u.sum() - 1 / pop_size
     for t in range(40):  # past the generation in which the inverse is computed anew
         population, state = jaxgfo.ask(algorithm, jax.random.fold_in(KEY, t), state)
-        fitness = jnp.sum(population * jnp.arange(1, n + 1), axis=1)
+        fitness = jnp.sum(population * jnp.arange(1.0, n + 1), axis=1)
         s = np.asarray(state.noise, float)[np.argsort(fitness)]
         state, _ = jaxgfo.tell(algorithm, KEY, state, population, fitness)
         g = (s.T * u) @ s
