@@ -1,8 +1,8 @@
 """Make tests/references/bbob.safetensors: values of COCO's bbob functions (needs coco-experiment).
 
-For every function, d = 2, 5 and 10 and instances 1, 2 and 101: eight points in and around the box,
-and COCO's values there, so that tests can hold the mirror in `benchmarks/bbob` against COCO where it
-is not installed.
+For every function, d = 2, 5 and 10 and instances 1, 2 and 101: eight points in and around the
+box, and COCO's values there, so that tests can hold the mirror in `benchmarks/bbob` against COCO
+where it is not installed.
 """
 
 from pathlib import Path
