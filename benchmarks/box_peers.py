@@ -70,7 +70,7 @@ def scipy_de(score: Score, dim: int, budget: int, seed: int) -> None:
     generations = max(1, budget // (15 * dim) - 1)
     while True:
         differential_evolution(
-            score, [(LOW, HIGH)] * dim, maxiter=generations, seed=seed, x0=_start(dim, seed)
+            score, [(LOW, HIGH)] * dim, maxiter=generations, rng=seed, x0=_start(dim, seed)
         )
         seed += 1_000
 
@@ -85,7 +85,7 @@ def scipy_dual_annealing(score: Score, dim: int, budget: int, seed: int) -> None
             [(LOW, HIGH)] * dim,
             maxfun=budget,
             maxiter=budget,
-            seed=seed,
+            rng=seed,
             x0=_start(dim, seed),
         )
         seed += 1_000

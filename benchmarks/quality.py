@@ -66,8 +66,8 @@ def main(
             made = _made(search, dim)
             for function in functions:
                 settings = plain(made) if made is not None else {}
-                case = dict(zip(CASE, (search, settings, dim, function, budget, len(numbers))))
-                case["first"] = first
+                values = (search, settings, dim, function, budget, len(numbers), first)
+                case: dict[str, Any] = dict(zip(CASE, values))
                 if _identity(case) not in known:
                     known[_identity(case)] = _measured(case, made, numbers)
                     records.append(json, [known[_identity(case)]])

@@ -54,7 +54,7 @@ def _line(x: Points) -> Float[np.ndarray, " d"]:
 
 def _conditioned(alpha: float, x: Points) -> Points:
     """Λ^α x."""
-    return alpha ** (_line(x) / 2) * x
+    return jnp.asarray(alpha ** (_line(x) / 2)) * x
 
 
 def _oscillated(x: Array) -> Array:
@@ -101,7 +101,7 @@ def _rastrigin(it, x):
 def _bueche(it, x):
     z = _oscillated(x - it.optimum)
     odd = np.arange(x.shape[-1]) % 2 == 0  # counted from 1
-    z = 10 ** (_line(x) / 2) * jnp.where(odd & (z > 0), 10 * z, z)
+    z = _conditioned(10, jnp.where(odd & (z > 0), 10 * z, z))
     return _ripples(z) + jnp.sum(z**2, -1) + 100 * _outside(x)
 
 

@@ -189,7 +189,7 @@ class DualAnnealing:
         old, lowest = state.fitness[turns], jnp.min(state.fitness)
         known = jnp.where(jnp.isfinite(state.fitness), state.fitness, jnp.nan)
         spread = jnp.nan_to_num(jnp.nanmedian(known) - lowest, posinf=0.0, neginf=0.0)
-        temperature = self.heat * spread
+        temperature = jnp.asarray(self.heat * spread)
         accepted = annealing.metropolis(key, old, fitness, temperature)
         accepted &= (fitness <= old) | (old > lowest)
         chains = state.chains.at[turns].set(jnp.where(accepted[:, None], rows, state.chains[turns]))

@@ -45,7 +45,8 @@ def mutate(
         hit = every or draws.uniform(hit_key, x.shape) < jnp.asarray(rate, jnp.float32)
         if tree.is_float(x) and kind != "uniform_reset":
             wide = tree.wide(x)
-            size = tree.rows(scale, wide).astype(wide.dtype) if jnp.ndim(scale) else scale
+            size = jnp.asarray(scale)
+            size = tree.rows(size, wide).astype(wide.dtype) if size.ndim else scale
             changed = wide + size * draws.normal(key, x.shape, wide.dtype)
         elif tree.is_bool(x) and kind != "uniform_reset":
             changed = ~x
