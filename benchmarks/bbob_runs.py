@@ -29,7 +29,9 @@ def hits(search: Any, function: int, dim: int, numbers: list[int], budget: int) 
             for number, key in zip(numbers, keys)
         ]
     else:
-        each = np.asarray(_side_by_side(search, jnp.asarray(function), box, keys, budget))
+        each = np.asarray(
+            _side_by_side(search, jnp.asarray(function, jnp.int32), box, keys, budget)
+        )
         each = each.reshape(len(numbers), -1)[:, :budget]
     return np.stack([ecdf.hits(run) for run in each])
 
@@ -72,7 +74,7 @@ def _restarted(search: Any, function: int, box: Any, key: Any, budget: int) -> n
         most = -(-budget // search.pop_size)
         allowed = -(-left // search.pop_size)
         state, fitness, told = _until_stopped(
-            search, state, jnp.asarray(function), box, run_key, allowed, most
+            search, state, jnp.asarray(function, jnp.int32), box, run_key, allowed, most
         )
         told = int(told)
         spent.append(np.asarray(fitness[:told]).reshape(-1))

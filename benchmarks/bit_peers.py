@@ -4,6 +4,9 @@ Every one is a function `(score, size, budget, seed)`: `score` takes rows of zer
 (rows, size), returns their fitness (rows,), and raises `Over` when there is no need to go on.
 """
 
+# The libraries are an extra: nobody needs them to check types.
+# pyright: reportMissingImports=false
+
 from collections.abc import Callable
 from typing import Any
 

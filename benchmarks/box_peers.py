@@ -4,6 +4,9 @@ Every one is a function `(score, dim, budget, seed)`, where `score` takes a poin
 [-5, 5]^dim and raises `Spent` after `budget` points.
 """
 
+# The libraries are an extra: nobody needs them to check types.
+# pyright: reportMissingImports=false
+
 import contextlib
 import warnings
 from collections.abc import Callable

@@ -30,7 +30,7 @@ def mirror(dim):
 def mirrored(dim, function, instance, points):
     it = bbob.instance(function, instance, dim)
     with jax.enable_x64(True):
-        return np.asarray(mirror(dim)(jnp.asarray(function), it, points)) + it.lowest
+        return np.asarray(mirror(dim)(jnp.asarray(function, jnp.int32), it, points)) + it.lowest
 
 
 @pytest.mark.parametrize("dim", [2, 5, 10])
@@ -46,7 +46,7 @@ def test_the_optimum_is_where_it_is_said_to_be(dim):
     for function in range(1, 25):
         it = bbob.instance(function, 3, dim)
         with jax.enable_x64(True):
-            regret = mirror(dim)(jnp.asarray(function), it, it.optimum[None])
+            regret = mirror(dim)(jnp.asarray(function, jnp.int32), it, it.optimum[None])
         assert abs(float(regret[0])) < 1e-7, bbob.NAMES[function - 1]
 
 

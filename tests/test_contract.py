@@ -41,7 +41,12 @@ every_bounded = pytest.mark.parametrize(
 )
 every_uniform = pytest.mark.parametrize(
     "name",
-    [n for n, c in jaxgfo.REGISTRY.items() if get_type_hints(c).get("init_scale") == Scalar | None],
+    [
+        n
+        for n, c in jaxgfo.REGISTRY.items()
+        # The first population of dual annealing is not its chains: see test_dual.
+        if get_type_hints(c).get("init_scale") == Scalar | None and n != "dual"
+    ],
 )
 every_variant = pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
 
@@ -106,7 +111,8 @@ def check_replay(algorithm, state):
     assert_equal(first[0], again[0])
     other = generation(algorithm, jax.random.key(8), state)
     pairs = zip(numbers(dense(first[1])), numbers(dense(other[1])))
-    assert any((a != b).any() for a, b in pairs)
+    draws = bool(getattr(state, "walking", True))  # a descent of dual annealing draws nothing
+    assert any((a != b).any() for a, b in pairs) == draws
 
 
 def with_numbers(algorithm, number):
@@ -224,8 +230,8 @@ def test_survives_failed_evaluations(name, fields):
 
 @functools.cache
 def best_of_search(name, kind):
-    # The median of five seeds: no run is lucky.
-    keys, start = jax.random.split(KEY, 5), jnp.zeros(16, jax.tree.leaves(STARTS[kind])[0].dtype)
+    # The median of nine seeds: no run is lucky.
+    keys, start = jax.random.split(KEY, 9), jnp.zeros(16, jax.tree.leaves(STARTS[kind])[0].dtype)
     run = jax.vmap(lambda key: scan(build(name, kind, pop_size=16), key, start, 1000)[1])
     return float(jnp.median(run(keys).min(axis=(1, 2))))
 

@@ -114,6 +114,20 @@ def test_the_best_chain_is_never_left_for_a_worse_place():
     assert best < 0.1
 
 
+def test_chains_fill_the_bounds_or_surround_the_start():
+    with pytest.raises(ValueError, match="needs bounds: pass bounds=Bounds"):
+        jaxgfo.init(jaxgfo.DualAnnealing(init_scale=None), jax.random.key(0), jnp.zeros(6))
+    for fields, mean, spread in [
+        ({"init_scale": None, "bounds": jaxgfo.Bounds(-1.0, 3.0)}, 1.0, 4 / 12**0.5),
+        ({"init_scale": 0.5}, 2.0, 0.5),
+    ]:
+        search = jaxgfo.DualAnnealing(num_chains=64, **fields)
+        chains = jaxgfo.init(search, jax.random.key(0), jnp.full(6, 2.0)).chains[1:]
+        # 378 draws: five standard errors are 0.26 of a standard deviation, and 0.18 of it.
+        assert float(chains.mean()) == pytest.approx(mean, abs=0.26 * spread)
+        assert float(chains.std()) == pytest.approx(spread, rel=0.18)
+
+
 def test_too_many_coordinates_are_refused():
     with pytest.raises(ValueError, match="20000 coordinates; expected at most 10000"):
         jaxgfo.init(jaxgfo.DualAnnealing(), jax.random.key(0), jnp.zeros(20_000))

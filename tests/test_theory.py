@@ -56,7 +56,8 @@ def test_spread_of_a_stagnating_particle(w, c, known):
     assert known is None or spread == pytest.approx(known, abs=5e-5)
     dimensions, best = 4000, jnp.array([[2.0], [-1.0]])  # |y - g| = 3
     x = jnp.broadcast_to(best, (2, dimensions))
-    state = SwarmState(x, jnp.zeros_like(x), x, jnp.array([0.0, 1.0]), jnp.int32(1))
+    fitness, run = jnp.array([0.0, 1.0]), jnp.zeros(2, jnp.int32)
+    state = SwarmState(x, jnp.zeros_like(x), x, fitness, jnp.ones(2), run, jnp.int32(1))
     algorithm = jaxgfo.ParticleSwarm(inertia=w, cognitive=c, social=c, pop_size=2)
 
     def fly(state, key):

@@ -212,7 +212,7 @@ def _katsuura(it, x):
     powers = 2.0 ** np.arange(1, 33)[:, None]
     far = powers * z[..., None, :]
     rough = jnp.sum(jnp.abs(far - jnp.floor(far + 0.5)) / powers, -2)
-    product = jnp.prod((1 + np.arange(1, dim + 1) * rough) ** (10 / dim**1.2), -1)
+    product = jnp.prod((1 + np.arange(1.0, dim + 1) * rough) ** (10 / dim**1.2), -1)
     return 10 / dim**2 * (product - 1) + _outside(x)
 
 

@@ -193,7 +193,7 @@ class CMAES:
         # However far away the worse are, they take away no more than is there.
         square = jnp.maximum(jnp.sum(jnp.square(whitened), axis=1), jnp.finfo(sigma.dtype).eps)
         # What stopped at a wall would unlearn the way to an optimum there.
-        free = ~box.touched(self.bounds, population)
+        free = jnp.where(box.touched(self.bounds, population), 0.0, 1.0)
         weights = better + free * cumulation.weigh(rates.worse, fitness) * (rates.n / square)
         decay = rates.rank_one + rates.rank_mu * float(rates.better.sum() + rates.worse.sum())
         covariance = (1 - decay + rates.rank_one * kept) * state.covariance

@@ -99,7 +99,7 @@ def bounded(sigma: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.clip(sigma, 1 / largest(sigma.dtype), largest(sigma.dtype))
 
 
-def within_reach(rates: Rates, square: Float[Array, " pop"]) -> Float[Array, " pop"]:
+def within_reach(rates: Rates, square: Float[Array, "*pop"]) -> Float[Array, "*pop"]:
     """Factors that cut steps of these squared Mahalanobis lengths to the longest ever drawn.
 
     N(0, I) is longer than sqrt(n) + 7 once in 4e10 draws. A step that is longer was rounded or
