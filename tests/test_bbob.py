@@ -13,9 +13,8 @@ from safetensors.numpy import load_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import bbob, bbob_runs, ecdf
-
 import jaxgfo
+from benchmarks import bbob, bbob_runs, ecdf
 
 REFERENCES = load_file(Path(__file__).parent / "references" / "bbob.safetensors")
 INSTANCES = (1, 2, 101)

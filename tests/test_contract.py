@@ -109,9 +109,9 @@ def check_replay(algorithm, state):
     again = generation(algorithm, KEY, copy(state))
     assert_equal((dense(first[1]), first[2]), (dense(again[1]), again[2]))
     assert_equal(first[0], again[0])
+    draws = bool(getattr(state, "walking", True))  # a descent of dual annealing draws nothing
     other = generation(algorithm, jax.random.key(8), state)
     pairs = zip(numbers(dense(first[1])), numbers(dense(other[1])))
-    draws = bool(getattr(state, "walking", True))  # a descent of dual annealing draws nothing
     assert any((a != b).any() for a, b in pairs) == draws
 
 

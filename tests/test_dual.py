@@ -107,7 +107,7 @@ def test_the_best_chain_is_never_left_for_a_worse_place():
     best = np.inf
     for key in jax.random.split(jax.random.key(1), 300):
         population, state = jaxgfo.ask(search, key, state)
-        state, info = jaxgfo.tell(search, key, state, population, jnp.sum(jnp.abs(population), 1))
+        state, _ = jaxgfo.tell(search, key, state, population, jnp.sum(jnp.abs(population), 1))
         known = float(jnp.min(state.fitness))
         assert known <= best
         best = known

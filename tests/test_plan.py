@@ -210,7 +210,7 @@ def test_a_population_far_too_large_is_refused_without_compiling_it(monkeypatch)
     available = planned("random", 50).peak_bytes
     with pytest.raises(MemoryError, match=r"a population of 1000000000 needs .*GiB") as refused:
         planned("random", 10**9, available)
-    # Members that are drawn where they are scored are never held: many numbers of them need as much.
+    # Members that are drawn where they are scored are never held: more of them may need as much.
     found = largest(refused.value)
     assert found >= 50
     assert planned("random", found).peak_bytes <= available

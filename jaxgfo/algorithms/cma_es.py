@@ -58,7 +58,7 @@ class CMAES:
     Attributes:
         init_scale: σ of the first generation; a third of the distance to the optimum is good.
         active: whether the worse half teaches too, where not to go; but not what stopped at a
-            wall, which would teach the wrong thing.
+            wall, and never with bounds that reflect or wrap: that would teach the wrong thing.
         restarts: `ipop`, `bipop` or `none`.
         bounds: the box searched; None: unbounded.
         pop_size: members of the first run, at least 4; the paper has 4 + floor(3 ln n).
@@ -125,7 +125,9 @@ class CMAES:
         """Move the mean, the step size and the covariance towards the better half."""
         n, learnt = state.path.size, differ(fitness)
         history = stopping.record(state.history, fitness)
-        rates = cumulation.rates(n, self.pop_size, active=self.active)
+        # What was reflected or wrapped lies elsewhere than its step says.
+        active = self.active and (self.bounds is None or self.bounds.mode == "clip")
+        rates = cumulation.rates(n, self.pop_size, active=active)
         gap = max(1, int(1 / (10 * n * (rates.rank_one + rates.rank_mu))))
         due = learnt & ((state.step + 1) % gap == 0)
         with jax.default_matmul_precision("highest"):

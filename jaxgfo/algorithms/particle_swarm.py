@@ -171,7 +171,7 @@ class ParticleSwarm:
             social_pull = self.social * r2 * (own[leader] - position)
             new = chi * (inertia * wide + own_pull + social_pull)
             if self.guaranteed and not tree.is_bool(x):
-                leads = tree.rows(leader == jnp.arange(self.pop_size), x)
+                leads = tree.rows(leader == jnp.arange(self.pop_size, dtype=leader.dtype), x)
                 noise = tree.rows(state.reach, x).astype(wide.dtype) * (1 - 2 * r1)
                 new = jnp.where(leads, own - position + inertia * wide + noise, new)
             clamp = self.bit_velocity_clamp if tree.is_bool(x) else self.velocity_clamp
@@ -184,7 +184,8 @@ class ParticleSwarm:
     def _reached(self, state: SwarmState, better: Bool[Array, " pop"]) -> tuple[Array, Array]:
         if not self.guaranteed:
             return state.reach, state.run
-        leads = self._leaders(state.fitness) == jnp.arange(self.pop_size)
+        leader = self._leaders(state.fitness)
+        leads = leader == jnp.arange(self.pop_size, dtype=leader.dtype)
         run = jnp.where(better, jnp.maximum(state.run, 0) + 1, jnp.minimum(state.run, 0) - 1)
         grows, shrinks = leads & (run >= 5), leads & (run <= -2)
         limits = jnp.finfo(state.reach.dtype)
