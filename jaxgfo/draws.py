@@ -2,7 +2,7 @@
 
 JAX runs the rounds of threefry2x32 there as a loop over arrays, which is written and read anew in
 every round and which nothing is fused into. Written out, they are a few vector instructions in the
-loop that uses the number: (4 million words on one core, JAX 0.10.2) 5 ns a word instead of 60.
+loop that uses the number.
 Elsewhere, with other generators and for other widths, `jax.random` is called.
 
 Reference: Salmon, Moraes, Dror & Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3",

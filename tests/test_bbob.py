@@ -86,6 +86,6 @@ def test_runs_count_evaluations_and_nothing_more(name):
     with jax.enable_x64(True):
         hits = bbob_runs.hits(search, 1, 2, [1, 2], 600)
     assert hits.shape == (2, 51)
-    assert np.all(np.diff(hits, axis=1)[np.isfinite(hits[:, 1:])] >= 0)
+    assert np.all(hits[:, 1:] >= hits[:, :-1])
     assert np.all((hits <= 600) | np.isinf(hits))
     assert np.all(hits[:, 10] <= 100)  # within 1 of the sphere's optimum
