@@ -1,8 +1,11 @@
 """What the site takes from outside of docs/: results of benchmarks, the changelog, contributing."""
 
+import dataclasses
 from pathlib import Path
 
 from mkdocs.structure.files import File
+
+from jaxgfo import REGISTRY, core
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,8 +26,27 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Links to results, which lie outside of docs/ in the repository, lead into the site."""
-    return markdown.replace("](../benchmarks/results/", "](benchmarks/")
+    """Links to results lead into the site; an algorithm's page gets the table of its fields."""
+    markdown = markdown.replace("](../benchmarks/results/", "](benchmarks/")
+    folder, _, name = page.file.src_uri.removesuffix(".md").partition("/")
+    if folder != "algorithms" or name not in REGISTRY:
+        return markdown
+    before, heading, after = markdown.partition("## Hyperparameters\n")
+    return f"{before}{heading}\n{fields(REGISTRY[name])}\n{after}"
+
+
+def fields(cls):
+    """A table of an algorithm's fields, from the class itself, so that no default goes stale."""
+    rows = ["| field | default | legal | changes compile again |", "|---|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        choices = core.choices(cls).get(field.name)
+        low, high = field.metadata.get("range", (None, None))
+        legal = ", ".join(map(str, choices or ()))
+        if low is not None:
+            legal = f"from {low}" if high == float("inf") else f"{low} to {high}"
+        static = "yes" if field.metadata.get("static") else ""
+        rows.append(f"| `{field.name}` | `{field.default}` | {legal} | {static} |")
+    return "\n".join(rows) + "\n"
 
 
 def _lower(page):
