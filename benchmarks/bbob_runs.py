@@ -10,8 +10,7 @@ import numpy as np
 import jaxgfo
 
 from . import bbob, ecdf
-
-LOW, HIGH = -5.0, 5.0
+from .bbob import HIGH, LOW
 
 
 def instances(function: int, dim: int, numbers: list[int]) -> bbob.Instance:

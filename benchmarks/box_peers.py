@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from . import bbob, ecdf
+from .bbob import HIGH, LOW
 
-LOW, HIGH = -5.0, 5.0
 Score = Callable[[np.ndarray], float]
 
 

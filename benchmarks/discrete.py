@@ -8,7 +8,6 @@ same settings is not run again.
 
 import argparse
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -69,8 +68,7 @@ def main(
     """All sizes; `--quick`: the smallest, five runs, and a tenth of the budget."""
     budget, runs = (evaluations // 10, 5) if quick else (evaluations, runs)
     numbers, results = list(range(first_instance, first_instance + runs)), []
-    before = records.read(json) if json and Path(json).exists() else []
-    known = {_identity(r): r for r in before if "skipped" not in r}
+    known = {_identity(r): r for r in records.kept(json)}
     for problem in problems:
         for size in SIZES[problem][:1] if quick else SIZES[problem]:
             made = [bits.instance(problem, size, number) for number in numbers]

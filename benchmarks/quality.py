@@ -9,7 +9,6 @@ inside. What is in FILE of `--json` with the same settings is not run again.
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -56,8 +55,7 @@ def main(
     first: int,
 ) -> None:
     """All dimensions; `--quick`: d = 2, two instances, a tenth of the budget."""
-    before = records.read(json) if json and Path(json).exists() else []
-    known = {_identity(r): r for r in before if "skipped" not in r}
+    known = {_identity(r): r for r in records.kept(json)}
     numbers = list(range(first, first + (instances or (2 if quick else 15))))
     results = []
     for dim in dims or ((2,) if quick else DIMS):
@@ -83,18 +81,16 @@ def _identity(record: dict[str, Any]) -> str:
 
 def _made(search: str, dim: int) -> Any:
     """One of ours, or of evosax's that is installed; None: another library's."""
-    box = jaxgfo.Bounds(bbob_runs.LOW, bbob_runs.HIGH)
+    box = jaxgfo.Bounds(bbob.LOW, bbob.HIGH)
     if search in OURS:
         return jaxgfo.for_box(search, dim, box)
     if search not in EVOSAX or not records.installed("evosax"):
         return None
     family = EVOSAX[search]
-    like = (
-        jaxgfo.for_box("shade" if family == "de" else family, dim, box) if family != "sa" else None
-    )
-    size = 16 if like is None else like.pop_size
+    ours = FAMILIES[family][0][0]
+    size = 16 if family == "sa" else jaxgfo.for_box(ours, dim, box).pop_size
     # evosax takes a standard deviation: that of a uniform law on the box, or CMA's own first step.
-    scale = 2.0 if family == "cma" else (bbob_runs.HIGH - bbob_runs.LOW) / 12**0.5
+    scale = 2.0 if family == "cma" else (bbob.HIGH - bbob.LOW) / 12**0.5
     return jaxgfo.Evosax(search.split()[1], pop_size=size, init_scale=scale)
 
 

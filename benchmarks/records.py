@@ -99,6 +99,12 @@ def read(path: str | Path) -> list[Record]:
     return found
 
 
+def kept(path: str | None) -> list[Record]:
+    """What the file of `--json` has already, but for what was skipped; none where there is none."""
+    there = read(path) if path and Path(path).exists() else []
+    return [record for record in there if "skipped" not in record]
+
+
 def command() -> str:
     """The command line that this process runs, but for where its records go."""
     words = iter(sys.argv[1:])

@@ -76,7 +76,7 @@ def main(
     options = Options(model=MODELS[model], dtype=INT8 if dtype == INT8 else None, space=space)
     bench = Bench(options, evaluations // 8 if quick else evaluations, batch_rows)
     train, console, results = bench.train, Console(), []
-    known = {identity(r) for r in (records.read(json) if json and Path(json).exists() else [])}
+    known = {identity(r) for r in records.kept(json)}
     for seed in range(1 if quick else seeds):  # what is whole so far is of use
         searched = parse(options.spec, bench.model.params, jax.random.key(seed))
         for name in algorithms:

@@ -124,6 +124,11 @@ def is_float(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
+def any_float(tree: Tree) -> bool:
+    """Whether any leaf holds real numbers."""
+    return any(map(is_float, jax.tree.leaves(tree)))
+
+
 def is_bool(x: Any) -> bool:
     """Whether a leaf holds bits."""
     return x.dtype == jnp.bool_

@@ -3,4 +3,6 @@
 from .functions import NAMES, regret
 from .instances import Instance, instance
 
-__all__ = ["NAMES", "Instance", "instance", "regret"]
+LOW, HIGH = -5.0, 5.0  # the box
+
+__all__ = ["HIGH", "LOW", "NAMES", "Instance", "instance", "regret"]

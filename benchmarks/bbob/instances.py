@@ -58,9 +58,7 @@ def instance(function: int, number: int, dim: int) -> Instance:
     elif function == TWO_FUNNELS:
         signs = np.where(normal(dim, seed) < 0, -1.0, 1.0)
         optimum = signs * 1.25
-    return Instance(
-        optimum, _lowest(function, number), first, second, signs, peaks, curvatures, heights
-    )
+    return Instance(optimum, _lowest(seed), first, second, signs, peaks, curvatures, heights)
 
 
 def _optimum(seed: int, dim: int) -> Float[np.ndarray, " d"]:
@@ -106,8 +104,7 @@ def rotation(seed: int, dim: int) -> Float[np.ndarray, "d d"]:
     return matrix
 
 
-def _lowest(function: int, number: int) -> Float[np.ndarray, ""]:
-    seed = {4: 3, 18: 17}.get(function, function) + 10_000 * number
+def _lowest(seed: int) -> Float[np.ndarray, ""]:
     ratio = normal(1, seed)[0] / normal(1, seed + 1)[0]
     # Halves are rounded up, as in COCO, and not to the even digit.
     return np.clip(np.floor(10_000 * ratio + 0.5) / 100, -1000, 1000)

@@ -10,7 +10,7 @@ from .. import bounds as box
 from .. import tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
-from ..operators import annealing, descent
+from ..operators import annealing, descent, distribution
 from ..operators.descent import Descent
 from ..operators.selection import distinct
 from ..population import initial
@@ -124,9 +124,7 @@ class DualAnnealing:
         )
         population = state.dtypes.cast(tree.from_matrix(rows, state.member))
         population = box.apply(self.bounds, population)
-        start = state.dtypes.cast(state.member)
-        first = jax.tree.map(lambda x, s: x.at[0].set(s), population, start)
-        return tree.where(state.step == 0, first, population), state
+        return distribution.led_by(population, state.member, state.step == 0), state
 
     def tell(
         self, key: Key, state: DualState, population: Population, fitness: Fitness

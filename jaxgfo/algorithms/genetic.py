@@ -184,7 +184,7 @@ class GeneticAlgorithm:
     def _mutate(self, key: Key, population: Population, scale: Array) -> Population:
         rate = self.mutation_rate
         if rate is None:
-            real = any(map(tree.is_float, jax.tree.leaves(population)))
+            real = tree.any_float(population)
             rate = 1.0 if real else 1.0 / tree.row_size(population)
         return mutate(key, population, self.mutation, rate, scale, self.bounds)
 

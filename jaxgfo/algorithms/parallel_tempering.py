@@ -111,7 +111,7 @@ class ParallelTempering:
     def _ratio(self, population: Population) -> Scalar:
         if self.coldest_ratio is not None:
             return self.coldest_ratio
-        return 1e-3 if any(map(tree.is_float, jax.tree.leaves(population))) else 0.1
+        return 1e-3 if tree.any_float(population) else 0.1
 
     def _partners(
         self, key: Key, ladder: Array, energy: Fitness, step: Array

@@ -2,7 +2,6 @@
 
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -115,5 +114,4 @@ class SimulatedAnnealing:
     def _rate(self, population: Population) -> Scalar:
         if self.cooling_rate is not None:
             return self.cooling_rate
-        real = any(map(tree.is_float, jax.tree.leaves(population)))
-        return 0.95 if real else 1.0 - 1.0 / (10 * tree.row_size(population))
+        return 0.95 if tree.any_float(population) else 1.0 - 1.0 / (10 * tree.row_size(population))

@@ -60,9 +60,8 @@ def points(
 ) -> Float[Array, "rows n"]:
     """What to evaluate next, inside the walls."""
     y = jnp.clip(at.x + at.move, low, high)
-    which = (
-        at.count + jnp.arange(rows, dtype=jnp.int32)[:, None] - 1
-    )  # the coordinate that is moved; -1: none
+    # The coordinate that is moved; -1: none.
+    which = at.count + jnp.arange(rows, dtype=jnp.int32)[:, None] - 1
     near = y + jnp.where(which == jnp.arange(y.size, dtype=jnp.int32), _differences(y, high), 0)
     share = 0.5 * SHORTEST ** (jnp.arange(rows, dtype=y.dtype)[:, None] / max(rows - 1, 1))
     line = jnp.clip(at.x + share * at.move, low, high)
