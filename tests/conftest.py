@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import tempfile
 from pathlib import Path
 
 # Before anything imports jax: tests run on the CPU, whatever else the machine has.
@@ -21,6 +22,11 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+# What is compiled again comes from files. One folder a process: JAX does not write them atomically.
+CACHE = tempfile.TemporaryDirectory(prefix="jaxgfo-tests-")
+jax.config.update("jax_compilation_cache_dir", CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
