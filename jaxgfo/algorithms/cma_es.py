@@ -1,6 +1,7 @@
 """CMA-ES with restarts (Hansen & Ostermeier, 2001, doi:10.1162/106365601750190398)."""
 
 import dataclasses
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -55,11 +56,17 @@ class CMAES:
     populations, small first steps and half the evaluations of the last large run at most; the
     first run counts among the small ones. Both end after nine doublings.
 
+    Where little is known of the start, every run may begin with `scouts` generations of members
+    drawn as the means of restarts are; the best of them, or the start, is the first mean. A local
+    search from the best of a random sample is Rinnooy Kan & Timmer's (1987,
+    doi:10.1007/BF02592070).
+
     Attributes:
         init_scale: σ of the first generation; a third of the distance to the optimum is good.
         active: whether the worse half teaches too, where not to go; but not what stopped at a
             wall, and never with bounds that reflect or wrap: that would teach the wrong thing.
         restarts: `ipop`, `bipop` or `none`.
+        scouts: generations of every run that are drawn far and wide, 0 to 100.
         bounds: the box searched; None: unbounded.
         pop_size: members of the first run, at least 4; the paper has 4 + floor(3 ln n).
 
@@ -70,10 +77,16 @@ class CMAES:
     init_scale: Scalar = within(0.05, SMALLEST)
     active: bool = static(True)
     restarts: Literal["none", "ipop", "bipop"] = static("ipop")
+    scouts: int = static(0)
     bounds: Bounds | None = None
     pop_size: int = static(16)
 
     least_members = 4
+
+    def __post_init__(self) -> None:
+        """The history of a run holds all that its scouts found."""
+        if not 0 <= self.scouts <= 100:
+            raise ValueError(f"CMAES: scouts is {self.scouts}; expected 0 to 100 generations")
 
     def init(self, key: Key, start: Params) -> CMAState:
         """Begin at `start`; see `jaxgfo.init`.
@@ -109,15 +122,28 @@ class CMAES:
 
     def ask(self, key: Key, state: CMAState) -> tuple[Population, CMAState]:
         """Members m + σ C^(1/2) N(0, I); row 0 of the first population of all is the start."""
+        drawn = self._drawn
+        if self.scouts:
+            drawn = functools.partial(jax.lax.cond, state.step < self.scouts, self._scouts, drawn)
+        begins = (state.step == 0) & (state.runs.index == 0)
+        start = state.dtypes.cast(state.mean)
+        return distribution.led_by(drawn(key, state), start, begins), state
+
+    def _drawn(self, key: Key, state: CMAState) -> Population:
         center = box.apply(self.bounds, state.mean)
         normal = draws.normal(key, (self.pop_size, state.path.size), state.sigma.dtype)
         with jax.default_matmul_precision("highest"):
             steps = state.sigma * (normal @ state.root)
         moves = tree.from_matrix(steps, center)
         population = state.dtypes.cast(jax.tree.map(jnp.add, center, moves))
-        population = box.apply(self.bounds, population)
-        begins = (state.step == 0) & (state.runs.index == 0)
-        return distribution.led_by(population, state.dtypes.cast(state.mean), begins), state
+        return box.apply(self.bounds, population)
+
+    def _scouts(self, key: Key, state: CMAState) -> Population:
+        def one(key: Key) -> Params:
+            return restarts.elsewhere(key, mean, self.init_scale, self.bounds)
+
+        mean = state.dtypes.cast(state.mean)
+        return jax.vmap(one)(jax.random.split(key, self.pop_size))
 
     def tell(
         self, key: Key, state: CMAState, population: Population, fitness: Fitness
@@ -132,6 +158,9 @@ class CMAES:
         due = learnt & ((state.step + 1) % gap == 0)
         with jax.default_matmul_precision("highest"):
             moved = self._moved(rates, state, population, fitness)
+            if self.scouts:
+                scouted = self._scouted(state, population, fitness)
+                moved = tree.where(state.step < self.scouts, scouted, moved)
             moved = tree.where(learnt, moved, state)
             state = jax.lax.cond(due, _decomposed, lambda same: same, moved)
         state = state._replace(history=history, step=state.step + 1)
@@ -189,7 +218,7 @@ class CMAES:
             state.path,
             better @ whitened,
             step,
-            state.step,
+            jnp.maximum(state.step - self.scouts, 0),
         )
         move = tree.from_matrix((state.sigma * step)[None], center)
         # However far away the worse are, they take away no more than is there.
@@ -208,6 +237,12 @@ class CMAES:
             sigma_path=sigma_path,
             path=path,
         )
+
+    def _scouted(self, state: CMAState, population: Population, fitness: Fitness) -> CMAState:
+        best = jnp.argmin(fitness)
+        found = jax.tree.map(lambda x: tree.wide(x[best]), population)
+        better = fitness[best] < jnp.min(state.history[0])
+        return state._replace(mean=tree.where(better, found, state.mean))
 
     def _stopped(self, state: CMAState, fitness: Fitness) -> Bool[Array, ""]:
         mean = tree.matrix(jax.tree.map(lambda m: m[None], state.mean))[0]
