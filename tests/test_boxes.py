@@ -31,7 +31,7 @@ def test_members_and_fields_can_be_chosen():
 
 def test_lengths_are_shares_of_the_narrowest_width():
     sides = jaxgfo.Bounds({"a": -1.0, "b": 0.0}, {"a": 1.0, "b": jnp.array([1.0, 3.0])})
-    assert jaxgfo.for_box("cma", 3, sides).init_scale == pytest.approx(0.2)
+    assert jaxgfo.for_box("cma", 3, sides).init_scale == pytest.approx(0.1)
 
 
 def test_what_has_no_settings_is_refused():
