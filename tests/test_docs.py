@@ -10,7 +10,11 @@ import jaxgfo
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
+PAGES = [
+    DOCS / "tutorial.md",
+    *sorted(DOCS.glob("how-to/*.md")),
+    *sorted(DOCS.glob("algorithms/*.md")),
+]
 CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 SLOW = ("tutorial", "int8")
 ALGORITHMS = {cls.__name__ for cls in jaxgfo.REGISTRY.values()}
@@ -78,8 +82,12 @@ def test_code_runs(page, tmp_path, monkeypatch):
     namespace = {"__name__": "docs"}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
         exec(compile(block, page.name, "exec"), namespace)
+    if page.parent.name == "algorithms":
+        result = namespace["result"]
+        assert result.best_fitness < result.history[0].best
 
 
-def test_there_is_code_on_the_tutorial_and_on_most_pages():
-    assert PAGES[0] in CODE
-    assert len(CODE) > 10
+def test_there_is_code_on_the_tutorial_on_every_algorithms_page_and_on_most_others():
+    names = [page.stem for page in CODE]
+    assert {"tutorial", *jaxgfo.REGISTRY} <= set(names)
+    assert len(names) > 10 + len(jaxgfo.REGISTRY)
