@@ -20,7 +20,7 @@ from .. import tree
 MEASURE, LINE, ENDED = 0, 1, 2
 SHORTEST = 1e-4  # of the points on a line, as a share of the move
 MOST_TRIES = 3  # of nearer points, before the line is searched
-FARTHEST = 10.0  # a move, in units of the first one
+FARTHEST = 1000.0  # a move, in units of the first one
 
 
 class Descent(NamedTuple):
@@ -138,8 +138,12 @@ def _moved(at: Descent, low: Array, high: Array, radius: Array) -> Descent:
     free = ~(((y <= low) & (gradient > 0)) | ((y >= high) & (gradient < 0)))
     along = jnp.where(free, gradient, 0.0)
     newton = -jnp.where(free, inverse @ along, 0.0)
-    newton *= jnp.minimum(1.0, FARTHEST * radius / _length(newton))
-    steepest = -along * (radius / _length(along))
+    farthest = FARTHEST * radius
+    newton *= jnp.minimum(1.0, farthest / _length(newton))
+    # Where a move taught no curvature, the next one may be longer.
+    begun = jnp.isfinite(at.value) & ~updated
+    length = jnp.where(begun, jnp.clip(2 * _length(y - at.x), radius, farthest), radius)
+    steepest = -along * (length / _length(along))
     ended = jnp.all(along == 0)
     return Descent(
         x=y,
