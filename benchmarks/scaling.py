@@ -110,7 +110,7 @@ def _compared(
                     figure=statistics.median(share),
                     spread=[min(share), max(share)],
                 )
-                | {"device": fact["device"]}
+                | {"device": fact["device"], "devices": point["devices"]}
             )
     return found
 
