@@ -35,9 +35,9 @@ def _areas(records: list[Record], first: int) -> Table:
             for key, own in groups(some, "search", "dim").items()
         }
         best = {
-            d: max(a for (_, dim), (a, *_) in areas.items() if dim == d)
+            d: max(a for (_, dim), (a, _, functions) in areas.items() if (dim, functions) == (d, 24))
             for d in dims
-            if any(dim == d for _, dim in areas)
+            if any((dim, functions) == (d, 24) for (_, dim), (_, _, functions) in areas.items())
         }
         for (search,), _ in groups(some, "search").items():
             cells = [_cell(areas.get((search, d)), best.get(d)) for d in dims]
