@@ -34,11 +34,8 @@ def _areas(records: list[Record], first: int) -> Table:
             key: (mean(r["figure"] for r in own), own[0]["instances"], len(own))
             for key, own in groups(some, "search", "dim").items()
         }
-        best = {
-            d: max(a for (_, dim), (a, _, functions) in areas.items() if (dim, functions) == (d, 24))
-            for d in dims
-            if any((dim, functions) == (d, 24) for (_, dim), (_, _, functions) in areas.items())
-        }
+        whole = [(dim, a) for (_, dim), (a, _, functions) in areas.items() if functions == 24]
+        best = {d: max(a for dim, a in whole if dim == d) for d in {dim for dim, _ in whole}}
         for (search,), _ in groups(some, "search").items():
             cells = [_cell(areas.get((search, d)), best.get(d)) for d in dims]
             rows.append([family, search, *cells])
