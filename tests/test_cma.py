@@ -434,3 +434,35 @@ def test_weights_are_those_of_the_table():
     assert abs(rates.mu_eff - 3.167) < 1e-3
     assert abs(rates.better.sum() - 1) < 1e-12
     assert (np.diff(rates.better + rates.worse) < 0).all()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_run_begins_at_the_best_of_its_scouts(failed):
+    bounds = Bounds(-1.0, 3.0)
+    algorithm = jaxgfo.CMAES(
+        init_scale=jnp.asarray(0.01), bounds=bounds, restarts="none", scouts=3, pop_size=50
+    )
+    start = jnp.array([0.5, 0.25])
+    state, seen = jaxgfo.init(algorithm, KEY, start), []
+    for key in jax.random.split(KEY, 3):
+        population, state = jaxgfo.ask(algorithm, key, state)
+        seen.append(np.asarray(population))
+        fitness = jnp.full(50, jnp.nan) if failed else sphere(population - 2.0)
+        state, _ = jaxgfo.tell(algorithm, key, state, population, fitness)
+        rows = np.concatenate(seen)
+        best = start if failed else rows[np.argmin(sphere(rows - 2.0))]
+        np.testing.assert_array_equal(state.mean, best)
+        assert float(state.sigma) == pytest.approx(0.01)
+    np.testing.assert_array_equal(rows[0], start)
+    assert rows.min() < -0.9
+    assert rows.max() > 2.9
+    # 300 numbers, uniform in a width of 4: five standard errors of their mean.
+    assert abs(rows.mean() - 1.0) < 5 * 4 / np.sqrt(12 * 300)
+    population, _ = jaxgfo.ask(algorithm, KEY, state)
+    assert 0 < np.abs(population - state.mean).max() < 0.1
+
+
+@pytest.mark.parametrize("scouts", [-1, 101])
+def test_more_scouts_than_a_history_holds_are_refused(scouts):
+    with pytest.raises(ValueError, match=f"CMAES: scouts is {scouts}; expected 0 to 100"):
+        jaxgfo.CMAES(scouts=scouts)

@@ -1,5 +1,7 @@
 """Dual annealing and its descents, against SciPy and plain NumPy."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +101,44 @@ def test_finds_the_lowest_of_many_optima():
     found = jax.vmap(lowest)(jax.random.split(jax.random.key(0), 10))
     # Were each optimum equally likely, more than 2 of 10 would come about once in 10,000.
     assert np.sum(np.asarray(found) < 1e-3) >= 8
+
+
+def test_the_next_descent_begins_at_the_best_of_its_scouts():
+    bounds, key = jaxgfo.Bounds(-5.0, 5.0), jax.random.key(4)
+    algorithm = jaxgfo.DualAnnealing(bounds=bounds, init_scale=None, pop_size=N + 1)
+    state, rows = jaxgfo.init(algorithm, key, jnp.full(N, 2.0)), []
+    for step in range(500):
+        left, worst = int(state.scouts), int(jnp.argmax(state.fitness))
+        population, state = jaxgfo.ask(algorithm, jax.random.fold_in(key, step), state)
+        fitness = ellipsoid(population)
+        if left:
+            rows.append(np.asarray(population))
+        if left == 3:
+            assert int(state.source) == worst
+        state, info = jaxgfo.tell(algorithm, key, state, population, fitness)
+        if left:
+            assert (int(state.scouts), float(info.descends)) == (left - 1, 1.0)
+        if left == 1:
+            break
+    rows = np.concatenate(rows)
+    assert rows.shape == (3 * (N + 1), N)
+    assert rows.min() < -4
+    assert rows.max() > 4
+    assert (state.descent.phase, state.descent.value) == (descent.MEASURE, jnp.inf)
+    np.testing.assert_array_equal(state.descent.x, rows[np.argmin(ellipsoid(rows))])
+
+
+def test_moves_grow_where_there_is_no_curvature():
+    start, slope = jnp.zeros(N), jnp.ones(N)
+    xs = [start]
+    for generations in range(1, 6):
+        at, _ = descend(lambda x: x @ slope, start, generations)
+        xs.append(at.x)
+    lengths = [float(jnp.linalg.norm(b - a)) for a, b in itertools.pairwise(xs[1:])]
+    np.testing.assert_allclose(lengths[:2], [1, 2], rtol=1e-2)
+    # Rounding may look like a curvature, which is as small as it is, and the move is long.
+    assert lengths[2] > 3.9
+    assert lengths[3] > 7.9
 
 
 def test_the_best_chain_is_never_left_for_a_worse_place():
