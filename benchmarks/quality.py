@@ -89,7 +89,7 @@ def _made(search: str, dim: int) -> Any:
     family = EVOSAX[search]
     ours = FAMILIES[family][0][0]
     size = 16 if family == "sa" else jaxgfo.for_box(ours, dim, box).pop_size
-    # evosax takes a standard deviation: that of a uniform law on the box, or CMA's own first step.
+    # evosax takes a standard deviation: a uniform law's on the box, or a first step as pycma's.
     scale = 2.0 if family == "cma" else (bbob.HIGH - bbob.LOW) / 12**0.5
     return jaxgfo.Evosax(search.split()[1], pop_size=size, init_scale=scale)
 

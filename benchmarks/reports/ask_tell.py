@@ -8,17 +8,17 @@ made as evosax's are, `seeded` are those that no one makes, `signs` are +1 or -1
 numbers, which evosax does not have.
 """
 
+from ..ask_tell import PHASES
 from ..records import Record
 from . import Table, groups, latest
-
-PHASES = ("generation", "loop", "compile", "memory")
 
 
 def tables(records: list[Record]) -> list[Table]:
     """The ratios, and what has none."""
     newest = latest(records, "algorithm", "dims", "pop_size", "phase")
     measured = [r for r in newest if r["phase"] in PHASES]
-    rows = [_row(case, found) for case, found in _cases(measured)]
+    cases = groups(measured, "algorithm", "dims", "pop_size")
+    rows = [_row(case, {r["phase"]: r for r in found}) for case, found in cases.items()]
     columns = ["algorithm", "coordinates", "members", "ours, ms", *PHASES]
     without = [r for r in newest if r.get("reason")]
     reasons = [
@@ -30,11 +30,6 @@ def tables(records: list[Record]) -> list[Table]:
         Table("evosax's over ours", columns, rows, measured),
         Table(title, ["algorithm", "coordinates", "members", "", "why"], reasons, without),
     ]
-
-
-def _cases(records: list[Record]) -> list[tuple[tuple, dict[str, Record]]]:
-    found = groups(records, "algorithm", "dims", "pop_size")
-    return [(case, {r["phase"]: r for r in mine}) for case, mine in found.items()]
 
 
 def _row(case: tuple, found: dict[str, Record]) -> list[str]:
