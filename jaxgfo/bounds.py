@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from . import draws, tree
 from .core import Key, Params, Population
@@ -60,21 +60,6 @@ def apply(bounds: Bounds | None, population: Population) -> Population:
         return jnp.clip(inside.astype(x.dtype), low.astype(x.dtype), high.astype(x.dtype))
 
     return jax.tree.map(leaf, population, lower, upper)
-
-
-def touched(bounds: Bounds | None, population: Population) -> Bool[Array, " pop"]:
-    """Which members (pop,) lie at a wall of the box, or beyond it."""
-    lower, upper = expand(bounds, population)
-
-    def leaf(x, low, high):
-        if low is None or high is None or tree.is_bool(x):
-            return jnp.zeros(x.shape[0], bool)
-        low, high, wide = _wall(low, x), _wall(high, x), _wide(x)
-        return jnp.any((wide <= low) | (wide >= high), axis=tuple(range(1, x.ndim)))
-
-    return functools.reduce(
-        jnp.logical_or, jax.tree.leaves(jax.tree.map(leaf, population, lower, upper))
-    )
 
 
 def expand(bounds: Bounds | None, candidate: Params) -> tuple[Params, Params]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import jaxgfo
-from jaxgfo import bounds
 
 KEY = jax.random.key(0)
 
@@ -104,13 +103,3 @@ def test_the_leader_searches_within_its_reach_of_its_best_place():
     assert np.abs(away).max() <= 0.5 + 1e-6
     # U(-0.5, 0.5): 1,000 draws, five standard errors of the standard deviation.
     assert away.std() == pytest.approx(0.5 / np.sqrt(3), rel=0.08)
-
-
-def test_members_at_a_wall_are_known():
-    box = bounds.Bounds({"a": -1.0, "b": None}, {"a": 1.0, "b": None})
-    population = {
-        "a": jnp.array([[0.0, 0.5], [0.0, 1.0], [-1.0, 0.0], [2.0, 0.0]]),
-        "b": jnp.full((4, 3), 9.0),
-    }
-    assert bounds.touched(box, population).tolist() == [False, True, True, True]
-    assert not bounds.touched(None, population).any()

@@ -289,6 +289,53 @@ def test_finds_an_optimum_in_a_corner_of_the_bounds(name, mode):
     assert lowest < 1e-5
 
 
+@pytest.mark.parametrize("mode", ["clip", "reflect", "wrap"])
+def test_what_a_wall_moved_teaches_as_if_there_were_no_wall(mode):
+    free = jaxgfo.CMAES(init_scale=0.5, pop_size=8)
+    boxed = jaxgfo.CMAES(init_scale=0.5, pop_size=8, bounds=Bounds(-0.2, 0.4, mode))
+    start = {"a": jnp.zeros(3), "b": jnp.full((2, 1), 0.3)}
+    states = [jaxgfo.init(each, KEY, start) for each in (free, boxed)]
+    (drawn, free_state), (inside, boxed_state) = (
+        jaxgfo.ask(each, KEY, state) for each, state in zip((free, boxed), states)
+    )
+    assert (tree.matrix(inside) != tree.matrix(drawn)).any(axis=1).sum() >= 6
+    other = jax.tree.map(jnp.copy, boxed_state)
+    fitness = sphere(tree.matrix(inside))
+    expected, _ = jaxgfo.tell(free, KEY, free_state, drawn, fitness)
+    found, _ = jaxgfo.tell(boxed, KEY, boxed_state, inside, fitness)
+    for name in ("mean", "sigma", "covariance", "sigma_path", "path"):
+        for a, b in zip(
+            jax.tree.leaves(getattr(found, name)), jax.tree.leaves(getattr(expected, name))
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    # Members that were put in another's place count where they are.
+    order = jnp.roll(jnp.arange(8), 1)
+    moved, _ = jaxgfo.tell(boxed, KEY, other, tree.take(inside, order), fitness[order])
+    assert abs(float(moved.sigma) - float(found.sigma)) > 1e-3
+
+
+def test_the_mean_stays_near_enough_to_lie_at_all_walls_once_a_generation():
+    algorithm = jaxgfo.CMAES(init_scale=0.1, pop_size=10, bounds=Bounds(-1.0, 1.0))
+    state = jaxgfo.init(algorithm, KEY, jnp.zeros(6))
+    state = state._replace(mean=jnp.array([9.0, -9.0, 9.0, 9.0, -9.0, 9.0]), step=state.step + 1)
+    ask = jax.jit(jax.vmap(lambda key: algorithm.ask(key, state)[0]))
+    at_walls = np.asarray((jnp.abs(ask(jax.random.split(KEY, 2000))) == 1).all(axis=-1))
+    # 20,000 draws with probability 1/10: five standard errors.
+    assert abs(at_walls.mean() - 0.1) < 5 * np.sqrt(0.1 * 0.9 / 20_000)
+    np.testing.assert_array_equal(algorithm.center(state), jnp.sign(state.mean))
+
+
+def test_a_corner_of_the_box_is_reached_itself():
+    slopes = 10 ** jnp.linspace(0, 1, 10)
+    algorithm = jaxgfo.CMAES(init_scale=0.3, pop_size=10, bounds=Bounds(-1.0, 1.0))
+    state = jaxgfo.init(algorithm, KEY, jnp.zeros(10))
+    _, lowest, count = until(
+        algorithm, KEY, state, lambda x: (1 - x) @ slopes, most=200, target=0.0
+    )
+    assert lowest == 0
+    assert count < 200
+
+
 FITNESS = {
     "all failed": ([jnp.inf] * 8, False),
     "all alike": ([2.0] * 8, False),

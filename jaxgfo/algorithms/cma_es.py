@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import statistics
 from typing import Literal, NamedTuple
 
 import jax
@@ -38,6 +39,7 @@ class CMAState(NamedTuple):
     history: History
     runs: Runs
     step: Int[Array, ""]  # generations told of this run
+    drawn: Population  # the members last asked, before the walls moved them
 
 
 @algorithm
@@ -46,7 +48,11 @@ class CMAES:
 
     Members are N(m, σ² C). All learning rates follow from the numbers of coordinates and members.
     C^(1/2) is computed again every 1 / (10 n (c_1 + c_μ)) generations. What is learnt from is
-    what was evaluated: members as they were rounded and brought inside the bounds.
+    what was evaluated, as it was rounded; but a coordinate that a wall of the bounds moved counts
+    where it was drawn, so that f(the point inside) is what is minimised, without walls. The mean
+    stays within so many of its deviations of the box that one member of a generation, on average,
+    lies at every wall beyond which the mean is: without that, an optimum in a corner would only be
+    reached as σ shrinks.
 
     `Info.stopped` is 1 where a run has nothing left to find (criteria of Hansen, 2009). `run` then
     asks `restart` for the next one: another mean (uniform in the bounds where they are finite, else
@@ -63,8 +69,7 @@ class CMAES:
 
     Attributes:
         init_scale: σ of the first generation; a third of the distance to the optimum is good.
-        active: whether the worse half teaches too, where not to go; but not what stopped at a
-            wall, and never with bounds that reflect or wrap: that would teach the wrong thing.
+        active: whether the worse half teaches too, where not to go.
         restarts: `ipop`, `bipop` or `none`.
         scouts: generations of every run that are drawn far and wide, 0 to 100.
         bounds: the box searched; None: unbounded.
@@ -118,6 +123,7 @@ class CMAES:
             history=stopping.begin(n, self.pop_size),
             runs=restarts.first(self.pop_size),
             step=jnp.zeros((), jnp.int32),
+            drawn=jax.tree.map(lambda x: jnp.zeros((self.pop_size, *x.shape), x.dtype), start),
         )
 
     def ask(self, key: Key, state: CMAState) -> tuple[Population, CMAState]:
@@ -127,16 +133,17 @@ class CMAES:
             drawn = functools.partial(jax.lax.cond, state.step < self.scouts, self._scouts, drawn)
         begins = (state.step == 0) & (state.runs.index == 0)
         start = state.dtypes.cast(state.mean)
-        return distribution.led_by(drawn(key, state), start, begins), state
+        population = drawn(key, state)
+        inside = distribution.led_by(box.apply(self.bounds, population), start, begins)
+        return inside, state._replace(drawn=population)
 
     def _drawn(self, key: Key, state: CMAState) -> Population:
-        center = box.apply(self.bounds, state.mean)
+        center = self._center(state)
         normal = draws.normal(key, (self.pop_size, state.path.size), state.sigma.dtype)
         with jax.default_matmul_precision("highest"):
             steps = state.sigma * (normal @ state.root)
         moves = tree.from_matrix(steps, center)
-        population = state.dtypes.cast(jax.tree.map(jnp.add, center, moves))
-        return box.apply(self.bounds, population)
+        return state.dtypes.cast(jax.tree.map(jnp.add, center, moves))
 
     def _scouts(self, key: Key, state: CMAState) -> Population:
         def one(key: Key) -> Params:
@@ -145,15 +152,27 @@ class CMAES:
         mean = state.dtypes.cast(state.mean)
         return jax.vmap(one)(jax.random.split(key, self.pop_size))
 
+    def _center(self, state: CMAState) -> Params:
+        """The mean, at most so far outside that a member lies at all of n walls once in λ."""
+        if self.bounds is None:
+            return state.mean
+        share = self.pop_size ** (-1 / state.path.size)
+        far = max(0.0, statistics.NormalDist().inv_cdf(share)) * state.sigma
+        far = tree.from_matrix((far * jnp.sqrt(jnp.diagonal(state.covariance)))[None], state.mean)
+
+        def leaf(mean, inside, far):
+            return inside + jnp.clip(mean - inside, -far[0], far[0])
+
+        walls = dataclasses.replace(self.bounds, mode="clip")
+        return jax.tree.map(leaf, state.mean, box.apply(walls, state.mean), far)
+
     def tell(
         self, key: Key, state: CMAState, population: Population, fitness: Fitness
     ) -> tuple[CMAState, CumulationInfo]:
         """Move the mean, the step size and the covariance towards the better half."""
         n, learnt = state.path.size, differ(fitness)
         history = stopping.record(state.history, fitness)
-        # What was reflected or wrapped lies elsewhere than its step says.
-        active = self.active and (self.bounds is None or self.bounds.mode == "clip")
-        rates = cumulation.rates(n, self.pop_size, active=active)
+        rates = cumulation.rates(n, self.pop_size, active=self.active)
         gap = max(1, int(1 / (10 * n * (rates.rank_one + rates.rank_mu))))
         due = learnt & ((state.step + 1) % gap == 0)
         with jax.default_matmul_precision("highest"):
@@ -173,8 +192,8 @@ class CMAES:
         return state, info
 
     def center(self, state: CMAState) -> Params:
-        """The mean, in the candidates' dtypes."""
-        return state.dtypes.cast(state.mean)
+        """The mean, inside the bounds and in the candidates' dtypes."""
+        return box.apply(self.bounds, state.dtypes.cast(state.mean))
 
     def restart(self, key: Key, state: CMAState, start: Params) -> tuple["CMAES", CMAState] | None:
         """The next run, after one whose `Info.stopped` was 1; None: there is none.
@@ -204,7 +223,10 @@ class CMAES:
     def _moved(
         self, rates: Rates, state: CMAState, population: Population, fitness: Fitness
     ) -> CMAState:
-        center, away = cumulation.steps(state.mean, state.sigma, population, self.bounds)
+        inside = tree.matrix(box.apply(self.bounds, state.drawn))
+        asked = jnp.all(inside == tree.matrix(population), axis=1)
+        population = tree.where(asked, state.drawn, box.apply(self.bounds, population))
+        center, away = cumulation.steps(self._center(state), state.sigma, population, None)
         steps = tree.matrix(away)
         whitened = steps @ state.whitener
         reach = cumulation.within_reach(rates, jnp.sum(jnp.square(whitened), axis=1))[:, None]
@@ -223,9 +245,7 @@ class CMAES:
         move = tree.from_matrix((state.sigma * step)[None], center)
         # However far away the worse are, they take away no more than is there.
         square = jnp.maximum(jnp.sum(jnp.square(whitened), axis=1), jnp.finfo(sigma.dtype).eps)
-        # What stopped at a wall would unlearn the way to an optimum there.
-        free = jnp.where(box.touched(self.bounds, population), 0.0, 1.0)
-        weights = better + free * cumulation.weigh(rates.worse, fitness) * (rates.n / square)
+        weights = better + cumulation.weigh(rates.worse, fitness) * (rates.n / square)
         decay = rates.rank_one + rates.rank_mu * float(rates.better.sum() + rates.worse.sum())
         covariance = (1 - decay + rates.rank_one * kept) * state.covariance
         covariance += rates.rank_one * jnp.outer(path, path)
