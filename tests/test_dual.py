@@ -61,6 +61,43 @@ def test_takes_about_as_many_gradients_as_scipys_bfgs():
     assert ours < 3 * found.njev  # seed 2; SciPy stops at a gradient of 1e-5
 
 
+@pytest.mark.parametrize("learnt", [1, 3, 60])
+def test_the_inverse_hessian_is_that_of_the_last_pairs(learnt):
+    rng, kept = np.random.default_rng(3), min(learnt, descent.PAIRS)
+    with jax.enable_x64(True):
+        hessian = np.cov(rng.normal(size=(N, 3 * N)))
+        pairs = [(s, hessian @ s) for s in rng.normal(size=(learnt, N))]
+        steps, changes = np.zeros((2, descent.PAIRS, N))
+        for i, (s, y) in enumerate(reversed(pairs[-kept:])):
+            steps[i], changes[i] = s, y
+        s, y = pairs[-1]
+        inverse = (s @ y) / (y @ y) * np.eye(N)
+        for s, y in pairs[-kept:]:
+            left = np.eye(N) - np.outer(s, y) / (s @ y)
+            inverse = left @ inverse @ left.T + np.outer(s, s) / (s @ y)
+        gradient = rng.normal(size=N)
+        found = descent.product(*map(jnp.asarray, (steps, changes, gradient)))
+    np.testing.assert_allclose(np.asarray(found), inverse @ gradient, rtol=1e-9)
+
+
+def test_descends_a_function_whose_curvature_changes():
+    # As bbob's attractive sector: a wrong side is 100 times as steep. One matrix with all that was
+    # ever learnt is at 0.9 here.
+    n, rng = 40, np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    optimum = rng.uniform(-4, 4, n)
+
+    def sector(x):
+        z = (x - optimum) @ turn
+        return jnp.sum(jnp.square(jnp.where(z * optimum > 0, 100 * z, z)), axis=-1) ** 0.9
+
+    with jax.enable_x64(True):
+        walls = jnp.full(n, 5.0)
+        start = jnp.asarray(rng.uniform(-5, 5, n))
+        at, _ = descend(sector, start, 450, n + 1, -walls, walls)
+    assert float(at.value) < 1e-3
+
+
 def test_the_gradient_is_measured_inside_the_walls():
     low, high = jnp.full(N, -1.0), jnp.full(N, 1.0)
     with jax.enable_x64(True):

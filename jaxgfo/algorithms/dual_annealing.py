@@ -15,7 +15,8 @@ from ..operators.descent import Descent
 from ..operators.selection import distinct
 from ..population import initial
 
-MOST_COORDINATES = 10_000  # of a matrix as large as CMA-ES's
+MOST_COORDINATES = 10_000
+LONGEST = 2**29  # a slice, in generations: twice it is an int32
 SCOUTS = 3  # generations whose best is where a descent begins (tuned on bbob, in 10 dimensions)
 
 
@@ -48,7 +49,7 @@ class DualInfo(NamedTuple):
 class DualAnnealing:
     """Metropolis chains and quasi-Newton descents in turn, for a few hundred coordinates at most.
 
-    A descent (BFGS, gradients by differences) begins at the start. Then annealed chains take as
+    A descent (L-BFGS, gradients by differences) begins at the start. Then annealed chains take as
     many generations, then the descent goes on, or a new one begins: at the best chain if that is
     better, else at the best of three generations drawn as the chains' starts were (Rinnooy Kan &
     Timmer, 1987, doi:10.1007/BF02592070), in place of the worst chain; and so on. Chains learn the
@@ -91,15 +92,15 @@ class DualAnnealing:
         """Scatter the chains around `start`; see `jaxgfo.init`.
 
         Raises:
-            ValueError: more coordinates than a matrix makes sense for.
+            ValueError: more coordinates than differences make sense for.
         """
         tree.require(tree.is_float, start, "DualAnnealing moves real numbers")
         n = tree.size(start)
         if n > MOST_COORDINATES:
             raise ValueError(
                 f"DualAnnealing: a candidate has {n} coordinates; expected at most "
-                f"{MOST_COORDINATES}, as their curvature is a matrix: search a subspace (space "
-                "subspace:DIM), or use sa"
+                f"{MOST_COORDINATES}, as a descent measures {n + 1} members for a "
+                "gradient: search a subspace (space subspace:DIM), or use sa"
             )
         size = max(self.num_chains, self.pop_size)
         chains = tree.matrix(initial(key, start, size, self.init_scale, self.bounds))
@@ -165,7 +166,7 @@ class DualAnnealing:
 
     def _first(self, n: int) -> int:
         """Generations of 2 n^2 steps: twice as many as there are numbers to learn, per step n."""
-        return 2 * n**2 * -(-(n + 1) // self.pop_size)
+        return min(2 * n**2 * -(-(n + 1) // self.pop_size), LONGEST)
 
     def _turns(self, state: DualState) -> Int[Array, " pop"]:
         return (state.turn + jnp.arange(self.pop_size, dtype=jnp.int32)) % state.fitness.size
@@ -217,7 +218,7 @@ class DualAnnealing:
             scouts=jnp.where(anew & ~better, SCOUTS, 0).astype(state.scouts.dtype),
             spent=jnp.where(due, 0, spent),
             slice=jnp.where(
-                due, jnp.maximum(2 * state.slice, self._first(rows.shape[1])), state.slice
+                due, jnp.clip(2 * state.slice, self._first(rows.shape[1]), LONGEST), state.slice
             ),
         )
         return walked, jnp.mean(accepted, dtype=fitness.dtype), temperature

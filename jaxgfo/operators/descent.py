@@ -5,13 +5,14 @@ there. Where the point is no better than the best, a nearer one is measured, whe
 both has its minimum; after a few of those a generation looks along the whole line. Walls are kept
 by projection.
 
-Reference: Nocedal & Wright (2006), Numerical Optimization: the BFGS update is eq. 6.17, the cubic
-eq. 3.59; self-scaling: Oren & Luenberger (1974), doi:10.1287/mnsc.20.5.845; projection: Bertsekas
-(1982), doi:10.1137/0320018.
+Reference: Liu & Nocedal (1989), doi:10.1007/BF01589116: L-BFGS; Nocedal & Wright (2006), Numerical
+Optimization: its product is algorithm 7.4, its scale eq. 7.20, the cubic eq. 3.59; projection:
+Bertsekas (1982), doi:10.1137/0320018.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -20,6 +21,7 @@ from .. import tree
 MEASURE, LINE, ENDED = 0, 1, 2
 SHORTEST = 1e-4  # of the points on a line, as a share of the move
 MOST_TRIES = 3  # of nearer points, before the line is searched
+PAIRS = 40  # of moves and changes of the gradient that are kept (tuned on bbob)
 FARTHEST = 1000.0  # a move, in units of the first one
 
 
@@ -29,11 +31,12 @@ class Descent(NamedTuple):
     x: Float[Array, " n"]  # the best point
     value: Float[Array, ""]  # its fitness, +inf before the first
     gradient: Float[Array, " n"]  # there
-    inverse: Float[Array, "n n"]  # of the Hessian, as learnt
+    steps: Float[Array, "pairs n"]  # the last moves, the newest first
+    changes: Float[Array, "pairs n"]  # of the gradient in each of them
     move: Float[Array, " n"]  # from x to the point that is measured or searched for
     measured: Float[Array, " m"]  # of that point (first) and its n neighbours
     count: Int[Array, ""]  # how many of them were measured
-    learnt: Int[Array, ""]  # updates of `inverse`
+    learnt: Int[Array, ""]  # pairs, since the first or the last that were forgotten
     tries: Int[Array, ""]  # points in sequence that were worse than x
     phase: Int[Array, ""]  # MEASURE, LINE or ENDED
 
@@ -45,7 +48,8 @@ def begin(x: Float[Array, " n"], value: Float[Array, ""]) -> Descent:
         x=x,
         value=jnp.full_like(value, jnp.inf),
         gradient=jnp.zeros_like(x),
-        inverse=jnp.eye(n, dtype=x.dtype),
+        steps=jnp.zeros((PAIRS, n), x.dtype),
+        changes=jnp.zeros((PAIRS, n), x.dtype),
         move=jnp.zeros_like(x),
         measured=jnp.full((n + 1,), jnp.inf, value.dtype),
         count=zero,
@@ -93,7 +97,8 @@ def _searched(at: Descent, rows: Array, values: Array, radius: Array) -> Descent
     phase = jnp.where(found, MEASURE, jnp.where(fresh, ENDED, LINE))
     return at._replace(
         move=jnp.where(found, rows[best] - at.x, steepest),
-        inverse=jnp.where(found, at.inverse, jnp.eye(at.x.size, dtype=at.x.dtype)),
+        steps=jnp.where(found, at.steps, 0),
+        changes=jnp.where(found, at.changes, 0),
         learnt=jnp.where(found, at.learnt, 0),
         count=jnp.zeros_like(at.count),
         phase=phase.astype(at.phase.dtype),
@@ -133,11 +138,11 @@ def _moved(at: Descent, low: Array, high: Array, radius: Array) -> Descent:
     y = jnp.clip(at.x + at.move, low, high)
     slope = (at.measured[1:] - at.measured[0]) / _differences(y, high)
     gradient = jnp.where(jnp.isfinite(slope), slope, 0.0).astype(y.dtype)
-    inverse, updated = _updated(at, y - at.x, gradient - at.gradient)
+    steps, changes, updated = _updated(at, y - at.x, gradient - at.gradient)
     learnt = at.learnt + updated.astype(at.learnt.dtype)
     free = ~(((y <= low) & (gradient > 0)) | ((y >= high) & (gradient < 0)))
     along = jnp.where(free, gradient, 0.0)
-    newton = -jnp.where(free, inverse @ along, 0.0)
+    newton = -jnp.where(free, product(steps, changes, along), 0.0)
     farthest = FARTHEST * radius
     newton *= jnp.minimum(1.0, farthest / _length(newton))
     # Where a move taught no curvature, the next one may be longer.
@@ -149,7 +154,8 @@ def _moved(at: Descent, low: Array, high: Array, radius: Array) -> Descent:
         x=y,
         value=at.measured[0],
         gradient=gradient,
-        inverse=inverse,
+        steps=steps,
+        changes=changes,
         move=jnp.where((learnt > 0) & (newton @ along < 0), newton, steepest),
         measured=at.measured,
         count=jnp.zeros_like(at.count),
@@ -159,19 +165,31 @@ def _moved(at: Descent, low: Array, high: Array, radius: Array) -> Descent:
     )
 
 
-def _updated(at: Descent, s: Array, d: Array) -> tuple[Array, Array]:
-    """The inverse Hessian after a step s that changed the gradient by d, and whether it is new."""
-    product = s @ d
-    usable = jnp.isfinite(at.value) & (product > 1e-10 * _length(s) * _length(d))
-    rho = 1.0 / jnp.where(usable, product, 1.0)
-    one = jnp.eye(s.size, dtype=s.dtype)
-    # As often as there are coordinates it is brought to the scale of the newest step first.
-    scale = product / jnp.maximum(d @ at.inverse @ d, _least(s))
-    base = jnp.where(at.learnt < s.size, scale, 1.0) * at.inverse
-    left = one - rho * jnp.outer(s, d)
-    updated = left @ base @ left.T + rho * jnp.outer(s, s)
-    sound = usable & jnp.all(jnp.isfinite(updated))
-    return jnp.where(sound, updated, at.inverse), sound
+def _updated(at: Descent, s: Array, d: Array) -> tuple[Array, Array, Array]:
+    """The pairs with a step s that changed the gradient by d, and whether it is among them."""
+    usable = jnp.isfinite(at.value) & (s @ d > 1e-10 * _length(s) * _length(d))
+    steps = jnp.where(usable, jnp.roll(at.steps, 1, axis=0).at[0].set(s), at.steps)
+    changes = jnp.where(usable, jnp.roll(at.changes, 1, axis=0).at[0].set(d), at.changes)
+    return steps, changes, usable
+
+
+def product(steps: Array, changes: Array, gradient: Array) -> Array:
+    """The inverse Hessian that the pairs tell of, times the gradient (algorithm 7.4)."""
+    products = jnp.sum(steps * changes, axis=1)
+    rho = jnp.where(products > 0, 1 / jnp.where(products > 0, products, 1.0), 0.0)
+
+    def older(q: Array, pair: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        s, d, rho = pair
+        share = rho * (s @ q)
+        return q - share * d, share
+
+    def newer(q: Array, pair: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
+        s, d, rho, share = pair
+        return q + s * (share - rho * (d @ q)), None
+
+    q, shares = jax.lax.scan(older, gradient, (steps, changes, rho))
+    q *= products[0] / jnp.maximum(changes[0] @ changes[0], _least(q))
+    return jax.lax.scan(newer, q, (steps, changes, rho, shares), reverse=True)[0]
 
 
 def _differences(y: Array, high: Array) -> Array:
