@@ -202,12 +202,9 @@ def named(values: Any, state: Any) -> Any:
 
 def handed_on(values: Any, state: Any) -> Any:
     """Values, such as what `asking` gives, with the leaves of the state where they are named."""
+    found, treedef = jax.tree.flatten(values, is_leaf=lambda x: isinstance(x, _Given))
     given = jax.tree.leaves(state)
-    return jax.tree.map(
-        lambda x: given[x.index] if isinstance(x, _Given) else x,
-        values,
-        is_leaf=lambda x: isinstance(x, _Given),
-    )
+    return treedef.unflatten([given[x.index] if isinstance(x, _Given) else x for x in found])
 
 
 def parted(state: Any, population: Population, donate_population: bool) -> tuple[Any, Any]:
@@ -216,14 +213,15 @@ def parted(state: Any, population: Population, donate_population: bool) -> tuple
     An array that is in both, or twice in the state, can be given away once: where the population
     is donated, the rest names it in the population's place.
     """
-    leaves = jax.tree.leaves(state)
+    leaves, treedef = jax.tree.flatten(state)
+    members, of_members = jax.tree.flatten(population)
     uses, place = collections.Counter(map(id, leaves)), {id(x): i for i, x in enumerate(leaves)}
-    shared = {id(x) for x in jax.tree.leaves(population)} & {*place}
+    shared = {id(x) for x in members} & {*place}
     held = {x for x in place if uses[x] > 1} | (set() if donate_population else shared)
-    lent = jax.tree.map(lambda x: None if id(x) in held else x, state)
-    kept = jax.tree.map(lambda x: x if id(x) in held else None, state)
+    lent = treedef.unflatten([None if id(x) in held else x for x in leaves])
+    kept = treedef.unflatten([x if id(x) in held else None for x in leaves])
     seen = {x: _Given(place[x]) for x in shared - held}
-    return lent, (kept, jax.tree.map(lambda x: seen.get(id(x), x), population))
+    return lent, (kept, of_members.unflatten([seen.get(id(x), x) for x in members]))
 
 
 @functools.partial(jax.jit, donate_argnames="lent")
@@ -264,25 +262,36 @@ def strongly_typed(values: Any) -> Any:
     return jax.tree.map(leaf, values)
 
 
+@functools.cache
+def _default(wide: bool) -> np.dtype:
+    """The default float dtype, which x64 decides: asked for again it takes 15 µs a generation."""
+    return np.dtype(jnp.result_type(float))
+
+
 def strong(algorithm: Any) -> Any:
     """The algorithm with hyperparameters of one dtype."""
     # Plain numbers would enter jit weakly typed and 1 as an integer: one dtype, one compilation.
-    dtype = np.dtype(jnp.result_type(float))
+    dtype = _default(jax.config.jax_enable_x64)  # ty: ignore
     known = vars(algorithm).get("_strong")
     if known is not None and known[0] == dtype:
         return known[1]
     traced = [f for f in dataclasses.fields(algorithm) if not f.metadata.get("static")]
     values = {f.name: getattr(algorithm, f.name) for f in traced}
+    plain = all(v is None or isinstance(v, int | float | np.number) for v in values.values())
     changed = {}
     for name, value in values.items():
         if isinstance(value, int | float | np.number):
-            changed[name] = dtype.type(value)
+            changed[name] = _number(value, dtype) if plain else dtype.type(value)
         elif isinstance(value, np.ndarray | jax.Array) and value.dtype != dtype:
             changed[name] = value.astype(dtype)
     found = dataclasses.replace(algorithm, **changed) if changed else algorithm
-    if all(
-        value is None or isinstance(value, int | float | np.number) for value in values.values()
-    ):
+    if plain:
         # Kept with it, for every generation asks: arrays could change, and tracers would leak.
         object.__setattr__(algorithm, "_strong", (dtype, found))
     return found
+
+
+def _number(value: Any, dtype: np.dtype) -> jax.Array:
+    """On the device already: jit would bring it there in every generation. Never a tracer."""
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(value, dtype)

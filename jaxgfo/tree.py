@@ -42,10 +42,15 @@ def lift(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
     return jax.tree.map(leaf, first, *rest)
 
 
+def split(key: Array, count: int) -> Any:
+    """As many independent keys: one is the key itself, as a split takes 50 ms to compile."""
+    return [key] if count == 1 else jax.random.split(key, count)
+
+
 def map_keys(f: Callable[..., Any], key: Array, first: Tree, *rest: Tree) -> Tree:
     """Map `f(key, leaf, *leaves)` with an independent key for every leaf."""
     leaves, treedef = jax.tree.flatten(first)
-    keys = jax.random.split(key, len(leaves))
+    keys = split(key, len(leaves))
     others = [treedef.flatten_up_to(tree) for tree in rest]
     return treedef.unflatten([f(*args) for args in zip(keys, leaves, *others)])
 

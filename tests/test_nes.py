@@ -30,10 +30,6 @@ def normal(key, *shape):
     return np.asarray(jax.random.normal(key, shape), float)
 
 
-def only_leaf(key):
-    return jax.random.split(key, 1)[0]
-
-
 def best_first(fitness, *values):
     order = np.argsort(fitness)
     return [v[order] for v in values]
@@ -48,7 +44,7 @@ def snes(keys, scale):
     mean, sigma = np.asarray(START, float), np.full(SIZE, scale)
     u, rate = utilities(), (3 + math.log(SIZE)) / (5 * math.sqrt(SIZE))
     for t, key in enumerate(keys):
-        s = normal(only_leaf(key), POP, SIZE)
+        s = normal(key, POP, SIZE)
         s[0] *= t > 0
         x = mean + sigma * s
         (s,) = best_first(energy(x), s)
@@ -76,7 +72,7 @@ def xnes(keys, scale):
 def pgpe(keys, scale, rate=0.5, sigma_rate=0.3):
     mean, sigma, half = np.asarray(START, float), np.full(SIZE, scale), POP // 2
     for t, key in enumerate(keys):
-        e = normal(only_leaf(key), half, SIZE) * sigma
+        e = normal(key, half, SIZE) * sigma
         x = np.stack([mean + e, mean - e], axis=1).reshape(POP, SIZE)
         if t == 0:
             x[0] = mean
@@ -105,7 +101,7 @@ def lmma(keys, scale):
     c_c = [min(0.5, POP / (4**i * n)) for i in range(m)]
     mean, sigma, path, vectors = np.asarray(START, float), scale, np.zeros(n), np.zeros((m, n))
     for t, key in enumerate(keys):
-        z = normal(only_leaf(key), POP, n)
+        z = normal(key, POP, n)
         z[0] *= t > 0
         d = z
         for i in range(min(t, m)):

@@ -38,12 +38,8 @@ def integers(key, shape, low, high):
     return low + np.asarray(jax.random.bits(key, shape), np.int64) % (high - low)
 
 
-def only_leaf(key):
-    return split(key, 1)[0]
-
-
 def scattered(key, scale, pop=POP, start=START):
-    x = np.asarray(start, float) + scale * normal(only_leaf(key), pop, SIZE)
+    x = np.asarray(start, float) + scale * normal(key, pop, SIZE)
     x[0] = start
     return x
 
@@ -80,7 +76,7 @@ class Genetic:
 
     def init(self, key):
         if self.bits:
-            self.x = np.asarray(jax.random.bernoulli(only_leaf(key), 0.5, (POP, SIZE)), int)
+            self.x = np.asarray(jax.random.bernoulli(key, 0.5, (POP, SIZE)), int)
             self.x[0] = 0
         else:
             self.x = scattered(key, self.a.init_scale)
@@ -105,7 +101,7 @@ class Genetic:
     def masks(self, key, pairs):
         takes = np.zeros((pairs, SIZE), bool)
         if self.a.crossover == "uniform":
-            return np.asarray(jax.random.bernoulli(only_leaf(key), 0.5, takes.shape))
+            return np.asarray(jax.random.bernoulli(key, 0.5, takes.shape))
         if self.a.crossover == "single_point":
             for row, cut in zip(takes, integers(key, (pairs,), 1, SIZE)):
                 row[cut:] = True
@@ -141,7 +137,7 @@ class Genetic:
         return self.mutate(mutate, np.array(firsts + seconds)[:POP])
 
     def mutate(self, key, x):
-        hit_key, key = split(only_leaf(key))
+        hit_key, key = split(key)
         rate = self.a.mutation_rate
         if rate is None:
             rate = 1 / SIZE if self.bits else 1
@@ -224,7 +220,7 @@ def distinct(key, pools):
 def binomial(key, rates):
     noise_key, sure_key = split(key)
     sure = integers(sure_key, (POP,), 0, SIZE)
-    noise = uniform(only_leaf(noise_key), POP, SIZE)
+    noise = uniform(noise_key, POP, SIZE)
     return [[noise[i][j] < rates[i] or j == sure[i] for j in range(SIZE)] for i in range(POP)]
 
 
@@ -416,8 +412,7 @@ class Chains:
         self.x, self.f = scattered(key, self.a.init_scale), np.full(POP, np.inf)
 
     def ask(self, key):
-        _, key = split(key)
-        return self.x + self.a.scale * normal(only_leaf(key), POP, SIZE)
+        return self.x + self.a.scale * normal(key, POP, SIZE)
 
     def calibrated(self, f):
         """Solve mean exp(-rise / T) = acceptance over the rises, unless T is known."""
@@ -540,9 +535,9 @@ class Generalized(Chains):
     def ask(self, key):
         visit_key, site_key = split(key)
         site = integers(site_key, (POP,), 0, SIZE)
-        steps = scipy_steps(
-            only_leaf(visit_key), self.temperature()[1], self.a.visit, POP * SIZE
-        ).reshape(POP, SIZE)
+        steps = scipy_steps(visit_key, self.temperature()[1], self.a.visit, POP * SIZE).reshape(
+            POP, SIZE
+        )
         x = self.x.copy()
         for i in range(POP):
             for j in range(SIZE):
@@ -592,17 +587,17 @@ class Swarm:
 
     def init(self, key):
         if self.bits:
-            self.x = np.asarray(jax.random.bernoulli(only_leaf(key), 0.5, (SWARM, SIZE)), float)
+            self.x = np.asarray(jax.random.bernoulli(key, 0.5, (SWARM, SIZE)), float)
             self.x[0] = 0
         else:
             self.x = scattered(key, self.a.init_scale, SWARM)
         self.v, self.p, self.f = np.zeros((SWARM, SIZE)), self.x.copy(), np.full(SWARM, np.inf)
 
     def ask(self, key):
-        velocity_key, bit_key = split(key)
-        words = np.asarray(jax.random.bits(only_leaf(velocity_key), (SWARM, SIZE)), np.int64)
+        velocity_key, bit_key = split(key) if self.bits else (key, key)
+        words = np.asarray(jax.random.bits(velocity_key, (SWARM, SIZE)), np.int64)
         r1, r2 = words // 2**16 / 2**16, words % 2**16 / 2**16
-        coin = uniform(only_leaf(bit_key), SWARM, SIZE)
+        coin = uniform(bit_key, SWARM, SIZE)
         a, w, chi = self.a, self.a.inertia, 1.0
         if a.final_inertia is not None:
             w += (a.final_inertia - w) * min(1, self.step / a.num_steps)
@@ -687,7 +682,7 @@ def test_random_search():
     state = jaxgfo.init(algorithm, jax.random.key(0), START)
     for step, key in enumerate(split(jax.random.key(1), 3)):
         population, state = jaxgfo.ask(algorithm, key, state)
-        want = start + 0.3 * normal(only_leaf(key), POP, SIZE)
+        want = start + 0.3 * normal(key, POP, SIZE)
         want = [start, *want[1:]] if step == 0 else want
         np.testing.assert_allclose(population, want, rtol=1e-5, atol=1e-6)
         fitness = sphere(population).at[:2].set(jnp.inf)

@@ -57,7 +57,7 @@ def test_spread_of_a_stagnating_particle(w, c, known):
     dimensions, best = 4000, jnp.array([[2.0], [-1.0]])  # |y - g| = 3
     x = jnp.broadcast_to(best, (2, dimensions))
     fitness, run = jnp.array([0.0, 1.0]), jnp.zeros(2, jnp.int32)
-    state = SwarmState(x, jnp.zeros_like(x), x, fitness, jnp.ones(2), run, jnp.int32(1))
+    state = SwarmState(jnp.zeros_like(x), x, x, fitness, jnp.ones(2), run, jnp.int32(1))
     algorithm = jaxgfo.ParticleSwarm(inertia=w, cognitive=c, social=c, pop_size=2)
 
     def fly(state, key):

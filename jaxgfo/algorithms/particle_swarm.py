@@ -18,9 +18,11 @@ from ..population import initial
 class SwarmState(NamedTuple):
     """State of `ParticleSwarm`."""
 
-    position: Population  # (pop, ...) x
+    # In this order `tell` can leave each in its buffer: jax.jit lends the buffers of its arguments
+    # in turn, and the positions it returns are the population it was given.
     velocity: Population  # (pop, ...) v, real also where x is a bit
     best: Population  # (pop, ...) p, the best position each particle has seen
+    position: Population  # (pop, ...) x
     fitness: Fitness  # (pop,) of `best`, +inf before the first tell
     reach: Float[Array, " pop"]  # ρ, half the width of a leader's search
     run: Int[Array, " pop"]  # a leader's successes in sequence, or its failures, negative
@@ -110,11 +112,12 @@ class ParticleSwarm:
         reach = jnp.full((self.pop_size,), self.reach, jnp.result_type(float))
         run = jnp.zeros((self.pop_size,), jnp.int32)
         step = jnp.zeros((), jnp.int32)
-        return SwarmState(position, velocity, best, fitness, reach, run, step)
+        return SwarmState(velocity, best, position, fitness, reach, run, step)
 
     def ask(self, key: Key, state: SwarmState) -> tuple[Population, SwarmState]:
         """Fly for one generation."""
-        velocity_key, bit_key = jax.random.split(key)
+        bits = any(map(tree.is_bool, jax.tree.leaves(state.position)))
+        velocity_key, bit_key = jax.random.split(key) if bits else (key, key)
         velocity = self._accelerate(velocity_key, state)
 
         def move(key, x, v):
@@ -147,7 +150,7 @@ class ParticleSwarm:
         reach, run = self._reached(state, better)
         fitness = jnp.minimum(fitness, state.fitness)
         step = state.step + 1
-        return SwarmState(population, state.velocity, best, fitness, reach, run, step), info
+        return SwarmState(state.velocity, best, population, fitness, reach, run, step), info
 
     def remembered(self, state: SwarmState) -> Population:
         """Every particle's best position."""
@@ -168,7 +171,8 @@ class ParticleSwarm:
             wide, own, position = tree.wide(v), _moving(p), _moving(x)
             r1, r2 = (u.astype(wide.dtype) for u in draws.two_uniforms(key, x.shape))
             own_pull = self.cognitive * r1 * (own - position)
-            social_pull = self.social * r2 * (own[leader] - position)
+            led = own[leader[0]] if self.topology == "global" else own[leader]
+            social_pull = self.social * r2 * (led - position)
             new = chi * (inertia * wide + own_pull + social_pull)
             if self.guaranteed and not tree.is_bool(x):
                 leads = tree.rows(leader == jnp.arange(self.pop_size, dtype=leader.dtype), x)

@@ -70,12 +70,13 @@ def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | 
     Raises:
         ValueError: an integer leaf without bounds.
     """
-    site_key, key = jax.random.split(key)
     leaves, treedef = jax.tree.flatten(population)
     lower, upper = map(treedef.flatten_up_to, box.expand(bounds, population))
     discrete = [x for x in leaves if not tree.is_float(x)]
-    pop, count = leaves[0].shape[0], tree.row_size(discrete)
-    site = draws.integers(site_key, (pop,), max(count, 1))
+    site = None
+    if discrete:
+        site_key, key = jax.random.split(key)
+        site = draws.integers(site_key, leaves[0].shape[:1], tree.row_size(discrete))
     number = iter(tree.coordinates(discrete))
 
     def leaf(key, x, low, high):
@@ -85,7 +86,7 @@ def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | 
         hit = next(number) == tree.rows(site, x)
         return x ^ hit if tree.is_bool(x) else jnp.where(hit, _other(key, x, low, high), x)
 
-    keys = jax.random.split(key, len(leaves))
+    keys = tree.split(key, len(leaves))
     moved = [leaf(*args) for args in zip(keys, leaves, lower, upper)]
     return box.apply(bounds, treedef.unflatten(moved))
 
