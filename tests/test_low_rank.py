@@ -290,12 +290,15 @@ def test_the_sum_over_members_is_that_of_their_noise(kind):
         )
 
 
-def test_a_sum_in_groups_is_the_same(monkeypatch):
+@pytest.mark.parametrize(("cls", "module"), [(LowRank, "low_rank"), (Seeded, "seeded")])
+def test_a_sum_in_groups_is_the_same(monkeypatch, cls, module):
     params, weights = {"w": jnp.zeros((50, 40))}, jax.random.normal(KEY, (9,))
-    population = LowRank(params, KEY, 0.5, 9, rank=2)
+    population = cls(params, KEY, 0.5, 9)
     whole = population.contract(weights)
-    monkeypatch.setattr("jaxgfo.population.low_rank.DRAWN", 400)
-    np.testing.assert_allclose(population.contract(weights)["w"], whole["w"], rtol=1e-4, atol=1e-5)
+    for drawn in (0, 400, 6000):  # one or several at a time, and a last group that is not full
+        monkeypatch.setattr(f"jaxgfo.population.{module}.DRAWN", drawn)
+        found = population.contract(weights)["w"]
+        np.testing.assert_allclose(found, whole["w"], rtol=1e-4, atol=1e-5)
 
 
 GENERATORS = ["threefry2x32", "threefry4x32", "rbg", "unsafe_rbg"]

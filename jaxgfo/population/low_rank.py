@@ -150,27 +150,15 @@ def _sum(
     which: Int[Array, " noises"], factors: Float[Array, " noises"], population: LowRank
 ) -> Params:
     """Some noises times their factors, a group at a time."""
-    table, count = population.table(), which.shape[0]
-    group = max(1, min(count, DRAWN // max(population._drawn(), 1)))
-    groups = -(-count // group)
-    rest = (0, groups * group - count)
-    which, factors = (jnp.pad(x, rest).reshape(groups, group) for x in (which, factors))
+    table = population.table()
     sides = [_sides(path, x) for path, x in tree.flat_paths(population.center).items()]
 
     def terms(which, factors):
         drawn = jax.vmap(lambda k: population._parts(population.draw(k, table)))(which)
         return [_contraction(factors, *item) for item in zip(drawn, sides)]
 
-    if groups == 1:
-        total = terms(which[0], factors[0])
-    else:
-        zeros = [jnp.zeros(x.shape, jnp.float32) for x in jax.tree.leaves(population.center)]
-        total, _ = jax.lax.scan(
-            lambda t, item: ([a + b for a, b in zip(t, terms(*item))], None),
-            zeros,
-            (which, factors),
-        )
-    return jax.tree.unflatten(jax.tree.structure(population.center), total)
+    group = DRAWN // max(population._drawn(), 1)
+    return pairs.summed(terms, which, factors, group, population.center)
 
 
 def _contraction(

@@ -5,13 +5,15 @@ of its own. Member 0 has the sign `lead`: with 0, the default, it is the center 
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .. import tree
-from ..core import Scalar
+from ..core import Params, Scalar
 from ..noise import Noise
 
 SIGNS = Noise("signs")  # the default of the populations that are a center and a key
@@ -53,3 +55,34 @@ def factors(population: Any, weights: Float[Array, " pop"]) -> Float[Array, " no
 def stacked(path: str) -> bool:
     """Whether the first axis of a leaf counts layers, or other things that stand alone."""
     return tree.STACK in path or ROWS.search(path) is not None
+
+
+def summed(
+    terms: Callable[[Array, Array], list[Array]],
+    which: Int[Array, " noises"],
+    factors: Float[Array, " noises"],
+    group: int,
+    center: Params,
+) -> Params:
+    """The sum of `terms` of all noises and their factors, in fp32, a group of them at a time.
+
+    Args:
+        terms: the sum over a group, for each leaf, of its noises (group,) and factors (group,).
+        which: the noises.
+        factors: of each.
+        group: how many at most; at least one.
+        center: of the shapes of the sum.
+    """
+    count, leaves = which.shape[0], jax.tree.leaves(center)
+    group = max(1, min(count, group))
+    rest = (0, -count % group)
+    which, factors = (jnp.pad(x, rest).reshape(-1, group) for x in (which, factors))
+    if which.shape[0] == 1:
+        total = terms(which[0], factors[0])
+    else:
+        total, _ = jax.lax.scan(
+            lambda t, item: ([a + b for a, b in zip(t, terms(*item))], None),
+            [jnp.zeros(x.shape, jnp.float32) for x in leaves],
+            (which, factors),
+        )
+    return jax.tree.unflatten(jax.tree.structure(center), total)

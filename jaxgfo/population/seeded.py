@@ -14,6 +14,8 @@ from ..low_rank import Drawn, apply
 from ..noise import Noise
 from . import pairs
 
+DRAWN = 2**16  # numbers of noise held at a time when members are summed; more are no faster
+
 
 @tree.node(static=("pop_size", "noise", "antithetic"))
 class Seeded:
@@ -107,16 +109,18 @@ class Seeded:
 def _sum(
     which: Int[Array, " noises"], factors: Float[Array, " noises"], population: Seeded
 ) -> Params:
-    """Some noises times their factors, one at a time."""
+    """Some noises times their factors: one at a time, but side by side where they are small."""
     table = population.table()
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), population.center)
 
-    def add(total, item):
-        number, factor = item
+    def term(number, factor):
         drawn = population.weights(population.draw(number, table), jnp.ones((), factor.dtype))
         lazy = jax.tree.leaves(drawn, is_leaf=lambda x: isinstance(x, Drawn))
-        sums = [t + factor.astype(t.dtype) * x.perturbation() for t, x in zip(total, lazy)]
-        return sums, None
+        return [factor.astype(jnp.float32) * x.perturbation() for x in lazy]
 
-    total, _ = jax.lax.scan(add, jax.tree.leaves(zeros), (which, factors))
-    return jax.tree.unflatten(jax.tree.structure(population.center), total)
+    def terms(which, factors):
+        if which.shape[0] == 1:
+            return term(which[0], factors[0])
+        return [jnp.sum(x, axis=0) for x in jax.vmap(term)(which, factors)]
+
+    group = DRAWN // tree.size(population.center)
+    return pairs.summed(terms, which, factors, group, population.center)
