@@ -17,6 +17,7 @@ from ..operators import cumulation, distribution, restarts, stopping
 from ..operators.cumulation import CumulationInfo, Rates
 from ..operators.restarts import Runs
 from ..operators.stopping import History
+from ..population import repeat
 from ..shaping import differ
 
 MOST_COORDINATES = 10_000
@@ -39,7 +40,7 @@ class CMAState(NamedTuple):
     history: History
     runs: Runs
     step: Int[Array, ""]  # generations told of this run
-    drawn: Population  # the members last asked, before the walls moved them
+    drawn: Population | None  # the members last asked, before walls moved them; None: no walls
 
 
 @algorithm
@@ -123,7 +124,7 @@ class CMAES:
             history=stopping.begin(n, self.pop_size),
             runs=restarts.first(self.pop_size),
             step=jnp.zeros((), jnp.int32),
-            drawn=jax.tree.map(lambda x: jnp.zeros((self.pop_size, *x.shape), x.dtype), start),
+            drawn=None if self.bounds is None else repeat(start, self.pop_size),
         )
 
     def ask(self, key: Key, state: CMAState) -> tuple[Population, CMAState]:
@@ -135,7 +136,7 @@ class CMAES:
         start = state.dtypes.cast(state.mean)
         population = drawn(key, state)
         inside = distribution.led_by(box.apply(self.bounds, population), start, begins)
-        return inside, state._replace(drawn=population)
+        return inside, state._replace(drawn=None if self.bounds is None else population)
 
     def _drawn(self, key: Key, state: CMAState) -> Population:
         center = self._center(state)
@@ -223,9 +224,10 @@ class CMAES:
     def _moved(
         self, rates: Rates, state: CMAState, population: Population, fitness: Fitness
     ) -> CMAState:
-        inside = tree.matrix(box.apply(self.bounds, state.drawn))
-        asked = jnp.all(inside == tree.matrix(population), axis=1)
-        population = tree.where(asked, state.drawn, box.apply(self.bounds, population))
+        if state.drawn is not None:
+            inside = tree.matrix(box.apply(self.bounds, state.drawn))
+            asked = jnp.all(inside == tree.matrix(population), axis=1)
+            population = tree.where(asked, state.drawn, box.apply(self.bounds, population))
         center, away = cumulation.steps(self._center(state), state.sigma, population, None)
         steps = tree.matrix(away)
         whitened = steps @ state.whitener
