@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 import typing
-from typing import Any, Literal, Protocol, TypeVar, dataclass_transform, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, dataclass_transform, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -271,7 +271,7 @@ def _default(wide: bool) -> np.dtype:
 def strong(algorithm: Any) -> Any:
     """The algorithm with hyperparameters of one dtype."""
     # Plain numbers would enter jit weakly typed and 1 as an integer: one dtype, one compilation.
-    dtype = _default(jax.config.jax_enable_x64)  # ty: ignore
+    dtype = _default(cast(Any, jax.config).jax_enable_x64)
     known = vars(algorithm).get("_strong")
     if known is not None and known[0] == dtype:
         return known[1]

@@ -118,7 +118,11 @@ class ParticleSwarm:
         """Fly for one generation."""
         bits = any(map(tree.is_bool, jax.tree.leaves(state.position)))
         velocity_key, bit_key = jax.random.split(key) if bits else (key, key)
-        velocity = self._accelerate(velocity_key, state)
+        resting = state.step == 0
+        # A branch also keeps XLA from drawing the numbers twice, for the velocities and positions.
+        velocity = jax.lax.cond(
+            resting, lambda: state.velocity, lambda: self._accelerate(velocity_key, state)
+        )
 
         def move(key, x, v):
             if tree.is_bool(x):
@@ -128,7 +132,6 @@ class ParticleSwarm:
         flown = tree.map_keys(move, bit_key, state.position, velocity)
         position = box.apply(self.bounds, flown)
         velocity = self._rebound(flown, position, velocity)
-        resting = state.step == 0
         return tree.where(resting, state.position, position), state._replace(
             velocity=tree.where(resting, state.velocity, velocity)
         )

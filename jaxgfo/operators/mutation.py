@@ -73,10 +73,8 @@ def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | 
     leaves, treedef = jax.tree.flatten(population)
     lower, upper = map(treedef.flatten_up_to, box.expand(bounds, population))
     discrete = [x for x in leaves if not tree.is_float(x)]
-    site = None
-    if discrete:
-        site_key, key = jax.random.split(key)
-        site = draws.integers(site_key, leaves[0].shape[:1], tree.row_size(discrete))
+    site_key, key = jax.random.split(key) if discrete else (key, key)
+    site = draws.integers(site_key, leaves[0].shape[:1], max(tree.row_size(discrete), 1))
     number = iter(tree.coordinates(discrete))
 
     def leaf(key, x, low, high):
