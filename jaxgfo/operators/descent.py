@@ -31,12 +31,11 @@ class Descent(NamedTuple):
     x: Float[Array, " n"]  # the best point
     value: Float[Array, ""]  # its fitness, +inf before the first
     gradient: Float[Array, " n"]  # there
-    steps: Float[Array, "pairs n"]  # the last moves, the newest first
+    steps: Float[Array, "pairs n"]  # the last moves, the newest first; 0: none yet
     changes: Float[Array, "pairs n"]  # of the gradient in each of them
     move: Float[Array, " n"]  # from x to the point that is measured or searched for
     measured: Float[Array, " m"]  # of that point (first) and its n neighbours
     count: Int[Array, ""]  # how many of them were measured
-    learnt: Int[Array, ""]  # pairs, since the first or the last that were forgotten
     tries: Int[Array, ""]  # points in sequence that were worse than x
     phase: Int[Array, ""]  # MEASURE, LINE or ENDED
 
@@ -53,7 +52,6 @@ def begin(x: Float[Array, " n"], value: Float[Array, ""]) -> Descent:
         move=jnp.zeros_like(x),
         measured=jnp.full((n + 1,), jnp.inf, value.dtype),
         count=zero,
-        learnt=zero,
         tries=zero,
         phase=zero,
     )
@@ -91,7 +89,7 @@ def learn(
 
 def _searched(at: Descent, rows: Array, values: Array, radius: Array) -> Descent:
     best = jnp.argmin(values)
-    found, fresh = values[best] < at.value, at.learnt == 0
+    found, fresh = values[best] < at.value, ~_known(at.steps)
     # Nothing on the line: what was learnt is forgotten, and after that there is nothing left.
     steepest = -at.gradient * (radius / 100 / _length(at.gradient))
     phase = jnp.where(found, MEASURE, jnp.where(fresh, ENDED, LINE))
@@ -99,7 +97,6 @@ def _searched(at: Descent, rows: Array, values: Array, radius: Array) -> Descent
         move=jnp.where(found, rows[best] - at.x, steepest),
         steps=jnp.where(found, at.steps, 0),
         changes=jnp.where(found, at.changes, 0),
-        learnt=jnp.where(found, at.learnt, 0),
         count=jnp.zeros_like(at.count),
         phase=phase.astype(at.phase.dtype),
     )
@@ -139,7 +136,6 @@ def _moved(at: Descent, low: Array, high: Array, radius: Array) -> Descent:
     slope = (at.measured[1:] - at.measured[0]) / _differences(y, high)
     gradient = jnp.where(jnp.isfinite(slope), slope, 0.0).astype(y.dtype)
     steps, changes, updated = _updated(at, y - at.x, gradient - at.gradient)
-    learnt = at.learnt + updated.astype(at.learnt.dtype)
     free = ~(((y <= low) & (gradient > 0)) | ((y >= high) & (gradient < 0)))
     along = jnp.where(free, gradient, 0.0)
     newton = -jnp.where(free, product(steps, changes, along), 0.0)
@@ -156,10 +152,9 @@ def _moved(at: Descent, low: Array, high: Array, radius: Array) -> Descent:
         gradient=gradient,
         steps=steps,
         changes=changes,
-        move=jnp.where((learnt > 0) & (newton @ along < 0), newton, steepest),
+        move=jnp.where(_known(steps) & (newton @ along < 0), newton, steepest),
         measured=at.measured,
         count=jnp.zeros_like(at.count),
-        learnt=learnt,
         tries=jnp.zeros_like(at.tries),
         phase=jnp.where(ended, ENDED, MEASURE).astype(at.phase.dtype),
     )
@@ -171,6 +166,11 @@ def _updated(at: Descent, s: Array, d: Array) -> tuple[Array, Array, Array]:
     steps = jnp.where(usable, jnp.roll(at.steps, 1, axis=0).at[0].set(s), at.steps)
     changes = jnp.where(usable, jnp.roll(at.changes, 1, axis=0).at[0].set(d), at.changes)
     return steps, changes, usable
+
+
+def _known(steps: Array) -> Array:
+    """Whether there is a pair."""
+    return jnp.any(steps[0] != 0)
 
 
 def product(steps: Array, changes: Array, gradient: Array) -> Array:

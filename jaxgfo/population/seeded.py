@@ -14,7 +14,9 @@ from ..low_rank import Drawn, apply
 from ..noise import Noise
 from . import pairs
 
-DRAWN = 2**16  # numbers of noise held at a time when members are summed; more are no faster
+DRAWN = (
+    2**16
+)  # numbers of noise drawn side by side when members are summed; large ones are slower so
 
 
 @tree.node(static=("pop_size", "noise", "antithetic"))
