@@ -21,12 +21,15 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 # So few are drawn by `jax.random`, in a loop of its own, which nothing is fused out of: a number
 # for every member would else be drawn again for every coordinate. So keys are split there too.
+# `few` is less where what draws is in a loop already.
 FEW = 2**12
 
 
-def bits(key: Array, shape: tuple[int, ...], dtype: Any = jnp.uint32) -> UInt[Array, "..."]:
+def bits(
+    key: Array, shape: tuple[int, ...], dtype: Any = jnp.uint32, few: int = FEW
+) -> UInt[Array, "..."]:
     """Random words of 8, 16 or 32 bits."""
-    if not _written_out(key, shape, dtype):
+    if not _written_out(key, shape, dtype, few):
         return jax.random.bits(key, shape, dtype)
     first, second = _words(key, shape)
     return (first ^ second).astype(dtype)
@@ -47,12 +50,14 @@ def two_uniforms(
     return _fraction(words & jnp.uint32(0xFFFF0000)), _fraction(words << 16)
 
 
-def normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, "..."]:
+def normal(
+    key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32, few: int = FEW
+) -> Float[Array, "..."]:
     """Standard normal."""
-    if not _written_out(key, shape, dtype):
+    if not _written_out(key, shape, dtype, few):
         return jax.random.normal(key, shape, dtype)
     low = jnp.nextafter(jnp.float32(-1), jnp.float32(0))
-    u = jnp.maximum(low, _fraction(bits(key, shape)) * (1 - low) + low)
+    u = jnp.maximum(low, _fraction(bits(key, shape, few=few)) * (1 - low) + low)
     return jnp.float32(math.sqrt(2)) * lax.erf_inv(u)
 
 
@@ -78,14 +83,14 @@ def _words(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     return _threefry2x32(data[0], data[1], jnp.zeros_like(counts), counts)
 
 
-def _written_out(key: Array, shape: tuple[int, ...], dtype: Any) -> bool:
+def _written_out(key: Array, shape: tuple[int, ...], dtype: Any, few: int = FEW) -> bool:
     name, config = "threefry2x32", cast(Any, jax.config)
     raw = config.jax_default_prng_impl == name
     return (
         jax.default_backend() == "cpu"
         and config.jax_threefry_partitionable
         and jnp.dtype(dtype) in (jnp.float32, jnp.uint32, jnp.uint16, jnp.uint8)
-        and FEW < math.prod(shape) < 2**32
+        and few < math.prod(shape) < 2**32
         and (str(jax.random.key_impl(key)) == name if _typed(key) else raw)
     )
 

@@ -15,7 +15,7 @@ from . import mesh as meshes
 from .core import Fitness, Params, Population, no_nan
 from .flops import flops
 from .low_rank import Stored, apply
-from .population import LowRank, Seeded, members, place, size
+from .population import LowRank, Seeded, indices, place, size
 from .spaces import base
 
 # Hashable, called as objective(params, batch).
@@ -183,7 +183,7 @@ def _pairs(objective, chunk_size, pairs, shared):
     if chunk_size == 1:
         return jax.lax.map(
             lambda item: population.one(fitness, population.draw(item[0], table), item[1]),
-            place(population, members(pairs)),
+            place(population, indices(pairs)),
         )
     groups = _groups(pairs, chunk_size // 2)
     found = jax.lax.map(lambda group: population.each(fitness, group, table), groups)

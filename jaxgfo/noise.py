@@ -106,7 +106,7 @@ class Noise:
             elif table is not None:
                 noise = _copied(key, half, table)
             else:
-                noise = draws.normal(key, (half,), jnp.float32)
+                noise = draws.normal(key, (half,), jnp.float32, few=1)
             if scale is None:
                 return noise
             return _rounded(

@@ -11,8 +11,9 @@ import numpy as np
 
 import jaxgfo
 from jaxgfo import core, tree
-from jaxgfo.population import LowRank, Seeded, member
+from jaxgfo.population import members
 
+dense = jax.jit(members)  # all of a population of any kind
 STARTS = {
     "flat": jnp.zeros(6),
     "tree": {"matrix": jnp.zeros((2, 3)), "scalar": jnp.zeros(())},
@@ -40,18 +41,6 @@ def build(name, kind="flat", pop_size=8, **fields):
     if cls is jaxgfo.Int8ES:
         given["learning_rate"] = 1.0  # in steps, of which there are three to the optimum
     return cls(**given | fields)
-
-
-def dense(population):
-    """All members of a population of any kind: leaves (pop, ...)."""
-    if isinstance(population, Seeded | LowRank):
-        return _members(population)
-    return population
-
-
-@jax.jit
-def _members(population):
-    return jax.vmap(lambda i: member(population, i))(jnp.arange(population.pop_size))
 
 
 def accepts(name, kind):

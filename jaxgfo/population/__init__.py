@@ -7,10 +7,11 @@ the center itself, and the others come in antithetic pairs.
 
 from .dense import initial as initial
 from .dense import repeat as repeat
+from .kinds import member as member
+from .kinds import members as members
+from .kinds import size as size
 from .low_rank import LowRank as LowRank
-from .members import member as member
-from .members import size as size
-from .pairs import members as members
+from .pairs import indices as indices
 from .pairs import place as place
 from .pairs import signs as signs
 from .seeded import Seeded as Seeded

@@ -88,7 +88,7 @@ class LowRank:
         table: Float[Array, " table"] | None,
     ) -> Array:
         """function(member) for members 2k and 2k + 1, side by side, of some k: (2 * k's, ...)."""
-        numbers, signs = pairs.place(self, pairs.members(which))
+        numbers, signs = pairs.place(self, pairs.indices(which))
         numbers = numbers[::2] if self.antithetic else numbers
         # One axis of members, not one of pairs and one of signs: XLA's loops are faster.
         drawn = noises.in_turn(lambda number: self.draw(number, table), numbers)

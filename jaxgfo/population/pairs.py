@@ -38,7 +38,7 @@ def signs(
     return jnp.where(index == 0, jnp.asarray(lead, dtype), rest.astype(dtype))
 
 
-def members(pairs: Int[Array, " pairs"]) -> Int[Array, " members"]:
+def indices(pairs: Int[Array, " pairs"]) -> Int[Array, " members"]:
     """The numbers of members, two by two."""
     return (2 * pairs[:, None] + jnp.arange(2)).reshape(-1)
 

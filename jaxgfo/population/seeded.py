@@ -14,9 +14,7 @@ from ..low_rank import Drawn, apply
 from ..noise import Noise
 from . import pairs
 
-DRAWN = (
-    2**16
-)  # numbers of noise drawn side by side when members are summed; large ones are slower so
+DRAWN = 2**16  # numbers of noise drawn side by side, where all members or their sum are wanted
 
 
 @tree.node(static=("pop_size", "noise", "antithetic"))
@@ -74,7 +72,7 @@ class Seeded:
         table: Float[Array, " table"] | None,
     ) -> Array:
         """function(member) for members 2k and 2k + 1, side by side, of some k: (2 * k's, ...)."""
-        numbers, signs = pairs.place(self, pairs.members(which))
+        numbers, signs = pairs.place(self, pairs.indices(which))
         if not self.antithetic:
             return jax.vmap(lambda n, s: self.one(function, self.draw(n, table), s))(numbers, signs)
 
