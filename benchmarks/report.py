@@ -55,13 +55,15 @@ def _markdown(table: Table) -> str:
 
 
 def _source(table: Table, device: str) -> str:
-    """Command, commit, device and version, of all records of the table."""
+    """Command, commit, device, cores and version, of all records of the table."""
 
     def all_of(key: str) -> list[str]:
         return list(dict.fromkeys(str(r[key]) for r in table.records if r.get(key)))
 
     commands = ", ".join(f"`{command}`" for command in all_of("command"))
     versions = ", ".join(f"JAX {version}" for version in all_of("jax"))
+    if cores := all_of("cores"):
+        device += f" with {' or '.join(sorted(cores))} cores"
     return f"{commands}; commit {', '.join(all_of('commit'))}; {device}; {versions}."
 
 

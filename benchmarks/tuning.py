@@ -70,7 +70,7 @@ def main(
     """The command line's defaults; `--quick`: one seed and an eighth of the budget."""
     if model == "larger" and not LARGER.exists():
         raise SystemExit(
-            f"the larger model is not in {LARGER}; make it (a few minutes): "
+            f"the larger model is not in {LARGER}; make it (about ten minutes of one core): "
             "python scripts/make_embedded.py --size larger"
         )
     options = Options(model=MODELS[model], dtype=INT8 if dtype == INT8 else None, space=space)
