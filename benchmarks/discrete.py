@@ -37,6 +37,8 @@ OURS: dict[str, Any] = {
     "ga truncation": REGISTRY["ga"](selection="truncation"),
     "ga single_point": REGISTRY["ga"](crossover="single_point"),
     "ga two_point": REGISTRY["ga"](crossover="two_point"),
+    # Parents are as many as children, and the best of both stay: (mu + lambda), as pymoo's.
+    "ga half stays": REGISTRY["ga"](pop_size=100, elites=50, crossover="two_point"),
     "sa": REGISTRY["sa"](),
     "pt": REGISTRY["pt"](),
     "pso": REGISTRY["pso"](),
