@@ -81,7 +81,8 @@ def main(
         searched = parse(options.spec, bench.model.params, jax.random.key(seed))
         for name in algorithms:
             search = bench.search(name, searched)
-            if search is None or (name == "adam" and seed and "subspace" not in options.spec):
+            alike = "subspace" not in options.spec and not batch_rows
+            if search is None or (name == "adam" and seed and alike):
                 continue  # Adam draws nothing
             case = {
                 "algorithm": name,
@@ -128,8 +129,7 @@ class Bench:
         if spec == "full" and name not in LARGE:
             return None
         if name == "adam":
-            fits = self.options.dtype != INT8 and not self.batch_rows
-            return Adam(0.01 if norms else 0.001) if fits else None
+            return Adam(0.01 if norms else 0.001) if self.options.dtype != INT8 else None
         cls = REGISTRY[name]
         defaults = {f.name: f.default for f in dataclasses.fields(cls)}
         smaller = {n: d / 10 for n, d in defaults.items() if n in STEPS and isinstance(d, float)}
@@ -204,7 +204,8 @@ def _search(search: Any, space: Any, objective: Any, batch: Any, budget: int, se
 
 
 def _adam(search: Adam, space: Any, objective: Any, batch: Any, steps: int):
-    adam = optax.adam(search.learning_rate)
+    """As `_search`; with batches that change its latest parameters, for their losses differ."""
+    adam, changes = optax.adam(search.learning_rate), callable(batch)
 
     @jax.jit
     def step(z, state, space, batch):
@@ -216,11 +217,13 @@ def _adam(search: Adam, space: Any, objective: Any, batch: Any, steps: int):
     z, lowest = space.start(), float("inf")
     best, state = z, adam.init(z)
     for number in range(1, steps + 1):
-        after, state, value = step(z, state, space, batch)
-        if value < lowest:
+        after, state, value = step(z, state, space, batch(number - 1) if changes else batch)
+        if not changes and value < lowest:
             best, lowest = z, float(value)
         z = after
         if number in [steps // share for share in SHARES]:
+            if changes:
+                best, lowest = z, float(objective(space.decode(z), batch.whole))
             yield number, space.decode(best), lowest
 
 
