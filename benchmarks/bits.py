@@ -170,7 +170,7 @@ def _make_graph(rng: np.random.Generator, size: int) -> Instance:
     if size > 24:
         raise ValueError(f"a graph has {size} nodes; expected at most 24, to try all cuts")
     pairs = np.array(list(itertools.combinations(range(size), 2)), np.int32)
-    edges = pairs[rng.random(len(pairs)) < 0.5]
+    edges = pairs[np.sort(rng.permutation(len(pairs))[: len(pairs) // 2])]
     weight = rng.integers(1, 11, len(edges)).astype(np.int32)
     best, chunk = 0, 2**14
     for begin in range(0, 2 ** (size - 1), chunk):  # the last node on one side

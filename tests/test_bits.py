@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import bit_peers, bits
+from benchmarks import bit_peers, bits, discrete
 
 SIZES = {"trap": 10, "cut, grid": 12}
 
@@ -47,6 +47,17 @@ def test_fitness_and_optimum(name, number):
     np.testing.assert_array_equal(fitness[some], [loop(name, made.data, x) for x in every[some]])
     jitted = jax.jit(lambda data, x: problem.fitness(jnp, data, x))(made.data, every)
     np.testing.assert_array_equal(jitted, fitness)
+
+
+@pytest.mark.parametrize("problem", discrete.SIZES)
+def test_instances_lie_side_by_side_and_every_search_is_counted_on_each(problem):
+    size, numbers = discrete.SIZES[problem][0], [0, 1]
+    made = [bits.instance(problem, size, number) for number in numbers]
+    ends, best = discrete.ours(discrete.OURS["random"], problem, made, numbers, size, budget=40)
+    assert ends.shape == best.shape == (2,)
+    optima = np.array([one.optimum for one in made])
+    assert np.all(best >= optima)
+    assert np.array_equal(np.isfinite(ends), best == optima)
 
 
 def test_instances_differ_and_come_again():
