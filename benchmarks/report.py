@@ -63,7 +63,7 @@ def _source(table: Table, device: str) -> str:
     commands = ", ".join(f"`{command}`" for command in all_of("command"))
     versions = ", ".join(f"JAX {version}" for version in all_of("jax"))
     if cores := all_of("cores"):
-        device += f" with {' or '.join(sorted(cores))} cores"
+        device += f" with {' or '.join(sorted(cores))} core{'' if cores == ['1'] else 's'}"
     return f"{commands}; commit {', '.join(all_of('commit'))}; {device}; {versions}."
 
 
