@@ -52,6 +52,8 @@ from .planning import Plan as Plan
 from .planning import plan as plan
 from .population import LowRank as LowRank
 from .population import Seeded as Seeded
+from .population import member as member
+from .population import members as members
 from .spaces import Flat as Flat
 from .spaces import Full as Full
 from .spaces import Select as Select
