@@ -90,13 +90,12 @@ class Side(NamedTuple):
 def ours(pair: Pair, dims: int, pop_size: int) -> Side:
     """This package's."""
     import jaxgfo
-    from jaxgfo.population import members
 
     search: Any = jaxgfo.REGISTRY[pair.jaxgfo](pop_size=pop_size, **pair.ours)
     key, fitness = jax.random.key(0), _fitness(pop_size)
     seeded = pair.jaxgfo == "openes" and pair.members
 
-    made = jax.jit(members)
+    made = jax.jit(jaxgfo.members)
 
     def generation(key: Any, state: Any) -> Any:
         population, state = jaxgfo.ask(search, key, state)

@@ -19,7 +19,7 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
-from jaxgfo import REGISTRY, MeanNLL, minibatches, run
+from jaxgfo import REGISTRY, MeanNLL, batches, minibatches, run
 from jaxgfo.options import EMBEDDED, EVALUATIONS, INT8, Options
 from jaxgfo.spaces.spec import parse
 from jaxgfo.tune import held_out_perplexity
@@ -205,7 +205,7 @@ def _search(search: Any, space: Any, objective: Any, batch: Any, budget: int, se
 
 def _adam(search: Adam, space: Any, objective: Any, batch: Any, steps: int):
     """As `_search`; with batches that change its latest parameters, for their losses differ."""
-    adam, changes = optax.adam(search.learning_rate), callable(batch)
+    adam, changes = optax.adam(search.learning_rate), batches.varies(batch)
 
     @jax.jit
     def step(z, state, space, batch):
@@ -217,13 +217,16 @@ def _adam(search: Adam, space: Any, objective: Any, batch: Any, steps: int):
     z, lowest = space.start(), float("inf")
     best, state = z, adam.init(z)
     for number in range(1, steps + 1):
-        after, state, value = step(z, state, space, batch(number - 1) if changes else batch)
+        after, state, value = step(z, state, space, batches.at(batch, number - 1))
         if not changes and value < lowest:
             best, lowest = z, float(value)
         z = after
         if number in [steps // share for share in SHARES]:
             if changes:
-                best, lowest = z, float(objective(space.decode(z), batch.whole))
+                best, lowest = (
+                    z,
+                    float(objective(space.decode(z), batches.final(batch, None, number - 1))),
+                )
             yield number, space.decode(best), lowest
 
 

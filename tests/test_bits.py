@@ -50,7 +50,7 @@ def test_fitness_and_optimum(name, number):
 
 
 @pytest.mark.parametrize("problem", discrete.SIZES)
-def test_instances_lie_side_by_side_and_every_search_is_counted_on_each(problem):
+def test_instances_lie_side_by_side_and_each_is_counted(problem):
     size, numbers = discrete.SIZES[problem][0], [0, 1]
     made = [bits.instance(problem, size, number) for number in numbers]
     ends, best = discrete.ours(discrete.OURS["random"], problem, made, numbers, size, budget=40)
