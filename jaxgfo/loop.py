@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import best as bests
-from . import clock, core, optional, processes
+from . import clock, core, draws, optional, processes
 from . import mesh as meshes
 from .batches import Source
 from .best import FINALISTS, Finalists
@@ -296,4 +296,4 @@ def _check_resumed(resume: Result, choosing: bool) -> None:
 
 _decode = jax.jit(base.decode)
 _copy = jax.jit(lambda values: jax.tree.map(jnp.copy, values))
-_fold, _split = jax.jit(jax.random.fold_in), jax.jit(jax.random.split)
+_fold, _split = jax.jit(draws.fold_in), jax.jit(draws.split)

@@ -106,7 +106,7 @@ class Noise:
             elif table is not None:
                 noise = _copied(key, half, table)
             else:
-                noise = draws.normal(key, (half,), jnp.float32, few=1)
+                noise = draws.normal(key, (half,))
             if scale is None:
                 return noise
             return _rounded(
@@ -118,7 +118,7 @@ class Noise:
         if self.generator in ("rbg", "unsafe_rbg"):
             # What it reads are arguments: it may not close over what is being traced.
             made = jax.custom_batching.sequential_vmap(made)
-        words = jax.random.bits(key, (2, number if scale is None else 2 * number), jnp.uint32)
+        words = draws.bits(key, (2, number if scale is None else 2 * number))
         # Two halves, so that there can be a loop. On a CPU, XLA fuses noise into all that reads it
         # and draws it again for every number read, behind an optimization_barrier too; but never
         # out of a loop.
@@ -132,7 +132,7 @@ def root(key: Key) -> Key:
     Keys are derived with it alone: chains of `fold_in` with threefry4x32 are fused on a CPU into a
     program whose time grows exponentially with their length.
     """
-    words = jax.random.bits(key, (2,), jnp.uint32)
+    words = draws.bits(key, (2,))
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 

@@ -44,7 +44,7 @@ def lift(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
 
 def split(key: Array, count: int) -> Any:
     """As many independent keys: one is the key itself, as a split takes 50 ms to compile."""
-    return [key] if count == 1 else jax.random.split(key, count)
+    return [key] if count == 1 else draws.split(key, count)
 
 
 def map_keys(f: Callable[..., Any], key: Array, first: Tree, *rest: Tree) -> Tree:

@@ -1,5 +1,7 @@
 """Draws beside `jax.random`'s, number for number where they promise it, else against their law."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,22 +29,48 @@ def test_numbers_are_those_of_jax_random(key, shape):
     np.testing.assert_array_equal(draws.coins(key, shape), jax.random.bernoulli(key, 0.5, shape))
 
 
+@pytest.mark.parametrize("key", [KEY, jax.random.key_data(KEY), jax.random.key(1, impl="rbg")])
+def test_keys_are_those_of_jax_random(key):
+    def words(key):
+        return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+
+    for count in (1, 2, 5):
+        there = jax.random.split(key, count)
+        found = jax.jit(draws.split, static_argnums=1)(key, count)
+        assert (found.shape, found.dtype) == (there.shape, there.dtype)
+        np.testing.assert_array_equal(words(found), words(there))
+    for number in (0, 7, 2**31 - 1, jnp.int32(9), jnp.uint32(2**32 - 1)):
+        there, found = jax.random.fold_in(key, number), jax.jit(draws.fold_in)(key, number)
+        assert (found.shape, found.dtype) == (there.shape, there.dtype)
+        np.testing.assert_array_equal(words(found), words(there))
+
+
 def test_numbers_are_the_same_when_mapped():
     keys = jax.random.split(KEY, 3)
     mapped = jax.jit(jax.vmap(lambda k: draws.bits(k, MANY)))(keys)
     np.testing.assert_array_equal(mapped, [draws.bits(k, MANY) for k in keys])
 
 
-def test_large_draws_are_written_out_on_a_cpu_and_small_ones_and_other_generators_are_not():
+def test_draws_are_written_out_on_a_cpu_and_with_other_generators_are_not():
     def loops(key, shape):
         return str(jax.make_jaxpr(lambda k: draws.normal(k, shape))(key)).count("random_bits")
 
     on_a_cpu = jax.default_backend() == "cpu"
-    assert loops(KEY, MANY) == (0 if on_a_cpu else 1)
-    assert loops(KEY, (8,)) == 1
+    assert loops(KEY, MANY) == loops(KEY, (8,)) == (0 if on_a_cpu else 1)
     assert loops(jax.random.key(1, impl="rbg"), MANY) == 1
     with jax.threefry_partitionable(False):
         assert loops(KEY, MANY) == 1
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only on a CPU are they written out")
+def test_few_numbers_are_not_drawn_again_for_every_coordinate():
+    def scaled(key, x):
+        return x * draws.uniform(draws.split(key, 3)[1], (8,))[:, None]
+
+    program = jax.jit(scaled).lower(KEY, jnp.ones((8, 500))).compile().as_text()
+    # The keys and the numbers are arrays that something else than the product fills.
+    for shape in (r"3,2", r"8"):
+        assert re.search(rf"= u32\[{shape}\]\S* fusion\(", program)
 
 
 @pytest.mark.parametrize("count", [1, 3, 2**20, 2**21])

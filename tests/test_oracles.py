@@ -116,10 +116,9 @@ class Genetic:
         return takes
 
     def ask(self, key):
-        select, cross, mutate = split(key, 3)
+        select, mask_key, rate_key, mutate, _ = split(key, 5)
         pairs = math.ceil(POP / 2)
         chosen = self.parents(select, 2 * pairs)
-        mask_key, rate_key = split(cross)
         crossed = uniform(rate_key, pairs) < self.a.crossover_rate
         arithmetic = self.a.crossover == "arithmetic"
         blend = uniform(mask_key, pairs) if arithmetic else self.masks(mask_key, pairs)
@@ -137,11 +136,13 @@ class Genetic:
         return self.mutate(mutate, np.array(firsts + seconds)[:POP])
 
     def mutate(self, key, x):
-        hit_key, key = split(key)
         rate = self.a.mutation_rate
         if rate is None:
             rate = 1 / SIZE if self.bits else 1
-        hit = uniform(hit_key, POP, SIZE) < rate
+        hit = np.ones((POP, SIZE), bool)
+        if rate < 1:
+            hit_key, key = split(key)
+            hit = uniform(hit_key, POP, SIZE) < rate
         reset = self.a.mutation == "uniform_reset"
         if self.bits:
             new = np.asarray(jax.random.bernoulli(key, 0.5, x.shape)) if reset else 1 - x

@@ -151,7 +151,7 @@ class CMAES:
             return restarts.elsewhere(key, mean, self.init_scale, self.bounds)
 
         mean = state.dtypes.cast(state.mean)
-        return jax.vmap(one)(jax.random.split(key, self.pop_size))
+        return jax.vmap(one)(draws.split(key, self.pop_size))
 
     def _center(self, state: CMAState) -> Params:
         """The mean, at most so far outside that a member lies at all of n walls once in λ."""
@@ -209,7 +209,7 @@ class CMAES:
         """
         if self.restarts == "none":
             return None
-        mean_key, size_key, init_key = jax.random.split(key, 3)
+        mean_key, size_key, init_key = draws.split(key, 3)
         evaluations = int(state.step) * self.pop_size
         bipop = self.restarts == "bipop"
         following = restarts.following(size_key, state.runs, evaluations, bipop=bipop)

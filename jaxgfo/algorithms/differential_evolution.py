@@ -2,12 +2,11 @@
 
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators.crossover import binomial, exponential
@@ -82,7 +81,7 @@ class DifferentialEvolution:
 
     def ask(self, key: Key, state: DifferentialState) -> tuple[Population, DifferentialState]:
         """One trial for every parent."""
-        mutant_key, cross_key = jax.random.split(key)
+        mutant_key, cross_key = draws.split(key)
         mutants = self._mutants(mutant_key, state.population, state.fitness)
         cross = binomial if self.recombination == "binomial" else exponential
         masks = cross(cross_key, state.population, self.crossover)
@@ -108,7 +107,7 @@ class DifferentialEvolution:
         return state._replace(fitness=fitness)
 
     def _mutants(self, key: Key, x: Population, fitness: Fitness) -> Population:
-        index_key, best_key = jax.random.split(key)
+        index_key, best_key = draws.split(key)
         count = 3 if self.strategy == "rand/1" else 2
         r1, r2, *r3 = distinct(index_key, self.pop_size, [self.pop_size] * count)
         if self.strategy == "rand/1":

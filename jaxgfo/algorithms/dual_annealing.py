@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Fitness, Key, Params, Population, Scalar, algorithm, static, within
 from ..operators import annealing, descent, distribution
@@ -124,7 +124,7 @@ class DualAnnealing:
     def ask(self, key: Key, state: DualState) -> tuple[Population, DualState]:
         """The chains' proposals, or what the descent measures."""
         low, high = self._walls(state)
-        walk_key, scout_key = jax.random.split(key)
+        walk_key, scout_key = draws.split(key)
         walk = self._proposals(walk_key, state, low, high)[self._turns(state)]
         measured = descent.points(state.descent, self.pop_size, low, high)
         scouts = tree.matrix(
@@ -173,7 +173,7 @@ class DualAnnealing:
 
     def _proposals(self, key: Key, state: DualState, low: Array, high: Array) -> Array:
         x, size = state.chains, state.fitness.size
-        pair_key, share_key, mask_key, sure_key, far_key, pull_key = jax.random.split(key, 6)
+        pair_key, share_key, mask_key, sure_key, far_key, pull_key = draws.split(key, 6)
         a, b = distinct(pair_key, size, [size, size])
 
         def draw(key, shape, least, most):

@@ -79,7 +79,7 @@ class GeneralizedAnnealing:
 
     def ask(self, key: Key, state: GeneralizedState) -> tuple[Population, GeneralizedState]:
         """One visit for every chain."""
-        visit_key, site_key = jax.random.split(key)
+        visit_key, site_key = draws.split(key)
         temperature = self._cool(self._level(state.step))
         x = state.population
         site = draws.integers(site_key, (self.pop_size,), tree.row_size(x))
@@ -139,7 +139,7 @@ def visiting_steps(
     x = s u / |v|^((q_v-1)/(3-q_v)) with u, v ~ N(0, 1) and s(T, q_v) from Xiang et al. (1997),
     eq. 7 and the appendix on the generator; cut at +-1e8.
     """
-    top_key, bottom_key = jax.random.split(key)
+    top_key, bottom_key = draws.split(key)
     q = jnp.asarray(visit, jnp.result_type(float))
     inverse = 1.0 / (q - 1.0)
     # The paper's pi (1 - z) / (sin(pi (1 - z)) Gamma(2 - z)) is Gamma(z), by reflection.

@@ -109,13 +109,11 @@ class GeneticAlgorithm:
 
     def ask(self, key: Key, state: GeneticState) -> tuple[Population, GeneticState]:
         """Select, recombine, mutate."""
-        select_key, cross_key, mutate_key, adapt_key = jax.random.split(key, 4)
+        select_key, mask_key, rate_key, mutate_key, adapt_key = draws.split(key, 5)
         pairs = (self.pop_size + 1) // 2
         parents = self._select(select_key, state.fitness, 2 * pairs)
-        first = tree.take(state.population, parents[:pairs])
-        second = tree.take(state.population, parents[pairs:])
-        children = self._recombine(cross_key, first, second)
-        children = jax.tree.map(lambda x: x[: self.pop_size], children)
+        crossed = draws.uniform(rate_key, (pairs,)) < self.crossover_rate
+        children = self._recombine(mask_key, state.population, parents.reshape(2, pairs), crossed)
         scale = self._adapted(adapt_key, state.parent_scale, parents, tree.row_size(children))
         offspring = self._mutate(mutate_key, children, scale)
         begins = state.step == 0
@@ -126,17 +124,17 @@ class GeneticAlgorithm:
         self, key: Key, state: GeneticState, population: Population, fitness: Fitness
     ) -> tuple[GeneticState, GeneticInfo]:
         """Replace the parents; the best `elites` of them take the places of worse offspring."""
-        elite = jnp.argsort(state.fitness)[: self.elites]
-        worst = jnp.argsort(fitness, descending=True)[: self.elites]
+        elite = jax.lax.top_k(-state.fitness, self.elites)[1]
+        worst = jax.lax.top_k(fitness, self.elites)[1]
         # The best elite meets the worst child. Equals lose: a child brings something new.
         stays = state.fitness[elite] < fitness[worst]
         row = jnp.where(stays, worst, self.pop_size)
-        survivors = jax.tree.map(
-            lambda new, old: new.at[row].set(old[elite], mode="drop"), population, state.population
-        )
-        fitness = fitness.at[row].set(state.fitness[elite], mode="drop")
+        source = jnp.full((self.pop_size,), -1, elite.dtype).at[row].set(elite, mode="drop")
+        kept = source >= 0
+        survivors = tree.where(kept, tree.take(state.population, source), population)
+        fitness = jnp.where(kept, state.fitness[source], fitness)
         outlived = jnp.sum(stays).astype(fitness.dtype) / max(self.elites, 1)
-        scale = state.scale.at[row].set(state.parent_scale[elite], mode="drop")
+        scale = jnp.where(kept, state.parent_scale[source], state.scale)
         return GeneticState(survivors, fitness, scale, scale, state.step + 1), GeneticInfo(outlived)
 
     def remembered(self, state: GeneticState) -> Population:
@@ -154,20 +152,21 @@ class GeneticAlgorithm:
             return selection.tournament(key, fitness, num, self.tournament_size)
         return selection.truncation(key, fitness, num, self.truncation)
 
-    def _recombine(self, key: Key, first: Population, second: Population) -> Population:
-        mask_key, rate_key = jax.random.split(key)
-        pairs = jax.tree.leaves(first)[0].shape[0]
-        crossed = draws.uniform(rate_key, (pairs,)) < self.crossover_rate
+    def _recombine(
+        self, key: Key, population: Population, parents: Array, crossed: Array
+    ) -> Population:
+        """Two children of every pair of `parents` (2, pairs): each has what the other has not."""
+        own, other = tree.take(population, parents), tree.take(population, parents[::-1])
         if self.crossover == "arithmetic":
-            share = draws.uniform(mask_key, (pairs,))
-            share = jnp.where(crossed, share, 1.0)
-            a = tree.lift(lambda x, y: _blend(x, y, share), first, second)
-            b = tree.lift(lambda x, y: _blend(y, x, share), first, second)
-            return tree.concatenate(a, b)
-        masks = getattr(crossover, self.crossover)(mask_key, first)
-        masks = jax.tree.map(lambda m: m & tree.rows(crossed, m), masks)
-        return tree.concatenate(
-            tree.select(masks, second, first), tree.select(masks, first, second)
+            share = jnp.where(crossed, draws.uniform(key, crossed.shape), 1.0)
+            children = tree.lift(lambda x, y: _blend(x, y, share), own, other)
+        else:
+            first = jax.tree.map(lambda x: x[0], own)
+            masks = getattr(crossover, self.crossover)(key, first)
+            masks = jax.tree.map(lambda m: m & tree.rows(crossed, m), masks)
+            children = tree.select(masks, other, own)
+        return jax.tree.map(
+            lambda x: x.reshape(parents.size, *x.shape[2:])[: self.pop_size], children
         )
 
     def _adapted(self, key: Key, scale: Array, parents: Array, n: int) -> Float[Array, " pop"]:
@@ -178,7 +177,7 @@ class GeneticAlgorithm:
         mean = jnp.sqrt(scale[parents[:pairs]]) * jnp.sqrt(scale[parents[pairs:]])
         rate = self.adaptation / math.sqrt(2.0 * n)
         drawn = jnp.concatenate([mean, mean])[: self.pop_size]
-        noise = jax.random.normal(key, drawn.shape, drawn.dtype)
+        noise = draws.normal(key, drawn.shape, drawn.dtype)
         return jnp.clip(drawn * jnp.exp(rate * noise), limits.tiny, limits.max**0.5)
 
     def _mutate(self, key: Key, population: Population, scale: Array) -> Population:
@@ -190,5 +189,5 @@ class GeneticAlgorithm:
 
 
 def _blend(x: Array, y: Array, share: Array) -> Array:
-    weight = tree.rows(share, x).astype(x.dtype)
+    weight = tree.rows(share, x[0]).astype(x.dtype)
     return weight * x + (1 - weight) * y

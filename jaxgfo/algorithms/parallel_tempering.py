@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -82,7 +81,7 @@ class ParallelTempering:
         self, key: Key, state: TemperingState, population: Population, fitness: Fitness
     ) -> tuple[TemperingState, TemperingInfo]:
         """Accept or refuse, replica by replica, then exchange neighbours."""
-        accept_key, exchange_key = jax.random.split(key)
+        accept_key, exchange_key = draws.split(key)
         hottest = annealing.start_temperature(
             self.temperature, state.hottest, state.fitness, fitness, self.acceptance
         )

@@ -117,7 +117,7 @@ class ParticleSwarm:
     def ask(self, key: Key, state: SwarmState) -> tuple[Population, SwarmState]:
         """Fly for one generation."""
         bits = any(map(tree.is_bool, jax.tree.leaves(state.position)))
-        velocity_key, bit_key = jax.random.split(key) if bits else (key, key)
+        velocity_key, bit_key = draws.split(key) if bits else (key, key)
         resting = state.step == 0
         # A branch also keeps XLA from drawing the numbers twice, for the velocities and positions.
         velocity = jax.lax.cond(
@@ -131,10 +131,9 @@ class ParticleSwarm:
 
         flown = tree.map_keys(move, bit_key, state.position, velocity)
         position = box.apply(self.bounds, flown)
+        # Where it rests the velocity is 0, at a wall too.
         velocity = self._rebound(flown, position, velocity)
-        return tree.where(resting, state.position, position), state._replace(
-            velocity=tree.where(resting, state.velocity, velocity)
-        )
+        return tree.where(resting, state.position, position), state._replace(velocity=velocity)
 
     def tell(
         self, key: Key, state: SwarmState, population: Population, fitness: Fitness

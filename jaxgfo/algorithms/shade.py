@@ -118,7 +118,7 @@ class SHADE:
 
     def ask(self, key: Key, state: ShadeState) -> tuple[Population, ShadeState]:
         """One trial for every active parent."""
-        draw_key, index_key, best_key, cross_key = jax.random.split(key, 4)
+        draw_key, index_key, best_key, cross_key = draws.split(key, 4)
         weight, crossover = self._draw(draw_key, state)
         x = state.population
         pool = state.active + jnp.sum(state.archived)
@@ -191,7 +191,7 @@ class SHADE:
         )
 
     def _draw(self, key: Key, state: ShadeState) -> tuple[Array, Array]:
-        entry_key, weight_key, crossover_key = jax.random.split(key, 3)
+        entry_key, weight_key, crossover_key = draws.split(key, 3)
         shape = (self.pop_size,)
         entry = draws.integers(entry_key, shape, self.memory_size)
         mean = state.memory_weight[entry]

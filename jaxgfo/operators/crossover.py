@@ -33,7 +33,7 @@ def two_point(key: Key, parents: Population) -> Masks:
     pop, length = _shape(parents)
     if length < 3:
         return single_point(key, parents)
-    first_key, second_key = jax.random.split(key)
+    first_key, second_key = draws.split(key)
     first = 1 + draws.integers(first_key, (pop,), length - 1)
     second = 1 + draws.integers(second_key, (pop,), length - 2)
     second = jnp.where(second >= first, second + 1, second)  # uniform over the other places
@@ -53,7 +53,7 @@ def binomial(key: Key, parents: Population, crossover: Scalar) -> Masks:
 
     Reference: Storn & Price (1997), eq. 4, doi:10.1023/A:1008202821328. CR may be (pop,).
     """
-    noise_key, sure_key = jax.random.split(key)
+    noise_key, sure_key = draws.split(key)
     pop, length = _shape(parents)
     sure = draws.integers(sure_key, (pop,), length)
     rate = jnp.broadcast_to(crossover, (pop,)).astype(jnp.float32)
@@ -70,7 +70,7 @@ def exponential(key: Key, parents: Population, crossover: Scalar) -> Masks:
 
     Reference: Storn & Price (1995), ICSI TR-95-012. CR may be (pop,).
     """
-    start_key, length_key = jax.random.split(key)
+    start_key, length_key = draws.split(key)
     pop, length = _shape(parents)
     start = draws.integers(start_key, (pop,), length)
     # L = 1 + floor(ln u / ln CR) has that law for u uniform on (0, 1].

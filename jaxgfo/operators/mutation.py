@@ -40,8 +40,8 @@ def mutate(
     lower, upper = box.expand(bounds, population)
 
     def leaf(key, x, low, high):
-        hit_key, key = jax.random.split(key)
         every = isinstance(rate, float | int) and rate >= 1
+        hit_key, key = (key, key) if every else draws.split(key)
         hit = every or draws.uniform(hit_key, x.shape) < jnp.asarray(rate, jnp.float32)
         if tree.is_float(x) and kind != "uniform_reset":
             wide = tree.wide(x)
@@ -73,7 +73,7 @@ def neighbour(key: Key, population: Population, scale: Scalar, bounds: Bounds | 
     leaves, treedef = jax.tree.flatten(population)
     lower, upper = map(treedef.flatten_up_to, box.expand(bounds, population))
     discrete = [x for x in leaves if not tree.is_float(x)]
-    site_key, key = jax.random.split(key) if discrete else (key, key)
+    site_key, key = draws.split(key) if discrete else (key, key)
     site = draws.integers(site_key, leaves[0].shape[:1], max(tree.row_size(discrete), 1))
     number = iter(tree.coordinates(discrete))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from .. import bounds as box
-from .. import tree
+from .. import draws, tree
 from ..bounds import Bounds
 from ..core import Key, Params, Scalar
 
@@ -78,9 +78,9 @@ def elsewhere(key: Key, start: Params, init_scale: Scalar, bounds: Bounds | None
     lower, upper = box.expand(bounds, start)
 
     def leaf(key, x, low, high):
-        uniform_key, normal_key = jax.random.split(key)
+        uniform_key, normal_key = draws.split(key)
         wide = tree.wide(x)
-        around = wide + init_scale * jax.random.normal(normal_key, x.shape, wide.dtype)
+        around = wide + init_scale * draws.normal(normal_key, x.shape, wide.dtype)
         if low is None or high is None:
             return around.astype(x.dtype)
         closed = jnp.isfinite(jnp.asarray(low)) & jnp.isfinite(jnp.asarray(high))

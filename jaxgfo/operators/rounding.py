@@ -26,7 +26,7 @@ def add(
     leaves = tree.flat_paths(center)
     steps = dict(zip(leaves, jax.tree.leaves(moves)))
     kept = {path: x + steps[path] for path, x in exact.items()}
-    keys = jax.random.split(key, len(leaves)) if rounding == "stochastic" else [key] * len(leaves)
+    keys = draws.split(key, len(leaves)) if rounding == "stochastic" else [key] * len(leaves)
 
     def moved(key, path, x):
         total = kept.get(path, tree.wide(x) + steps[path])

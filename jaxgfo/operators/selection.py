@@ -59,7 +59,7 @@ def tournament(key: Key, fitness: Fitness, num: int, size: int) -> Int[Array, " 
 def truncation(key: Key, fitness: Fitness, num: int, share: float | int) -> Int[Array, " num"]:
     """`num` members drawn uniformly from the best `share` (at least one) of the population."""
     kept = max(1, round(share * fitness.size))
-    best = jnp.argsort(fitness)[:kept]
+    best = jax.lax.top_k(-fitness, kept)[1]
     return best[draws.integers(key, (num,), kept)].astype(jnp.int32)
 
 
@@ -71,7 +71,7 @@ def distinct(
     Index k is uniform over what is free of 0 ... pools[k]-1; the pools may only grow.
     """
     taken, found = jnp.arange(pop_size, dtype=jnp.int32)[None], []
-    for k, (pool_key, pool) in enumerate(zip(jax.random.split(key, len(pools)), pools)):
+    for k, (pool_key, pool) in enumerate(zip(draws.split(key, len(pools)), pools)):
         index = draws.integers(pool_key, (pop_size,), pool - 1 - k)
         # Counting past the taken indices in rising order makes every free one equally likely.
         for used in jnp.sort(taken, axis=0):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import mesh, tree
+from .. import draws, mesh, tree
 from .. import noise as noises
 from ..core import Key, Params, Scalar
 from ..low_rank import Factored, Fallback, apply
@@ -64,7 +64,7 @@ class LowRank:
         self, number: Int[Array, ""], table: Float[Array, " table"] | None
     ) -> Float[Array, " noise"]:
         """A noise, of all leaves one after the other."""
-        key = jax.random.fold_in(noises.root(self.key), number)
+        key = draws.fold_in(noises.root(self.key), number)
         return self.noise.draw(key, (self._drawn(),), table)
 
     def weights(self, drawn: Float[Array, " noise"], sign: Float[Array, ""]) -> Params:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import mesh, tree
+from .. import draws, mesh, tree
 from .. import noise as noises
 from ..core import Key, Params, Scalar
 from ..low_rank import Drawn, apply
@@ -51,9 +51,9 @@ class Seeded:
     def draw(self, number: Int[Array, ""], table: Float[Array, " table"] | None) -> list[Any]:
         """For each leaf the key of a noise, or a key for each row of a stacked leaf."""
         leaves = tree.flat_paths(self.center)
-        keys = jax.random.split(jax.random.fold_in(noises.root(self.key), number), len(leaves))
+        keys = draws.split(draws.fold_in(noises.root(self.key), number), len(leaves))
         rows = [x.shape[0] if pairs.stacked(path) else None for path, x in leaves.items()]
-        split = [k if n is None else jax.random.split(k, n) for k, n in zip(keys, rows)]
+        split = [k if n is None else draws.split(k, n) for k, n in zip(keys, rows)]
         return [(key, table) for key in split]
 
     def weights(self, drawn: list[Any], sign: Float[Array, ""]) -> Params:

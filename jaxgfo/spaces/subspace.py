@@ -75,7 +75,7 @@ class Subspace:
     def _gaussian(self, z: Array, whole: Params) -> Params:
         def direction(moved, item):
             index, weight = item
-            noise = tree.normal(jax.random.fold_in(self.key, index), whole)
+            noise = tree.normal(draws.fold_in(self.key, index), whole)
             return jax.tree.map(lambda m, n: m + weight.astype(n.dtype) * n, moved, noise), None
 
         start = jax.tree.map(lambda x: jnp.zeros(x.shape, tree.wide(x).dtype), whole)
