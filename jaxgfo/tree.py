@@ -43,7 +43,7 @@ def lift(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
 
 
 def split(key: Array, count: int) -> Any:
-    """As many independent keys: one is the key itself, as a split takes 50 ms to compile."""
+    """As many independent keys: one is the key itself, as every split takes longer to compile."""
     return [key] if count == 1 else draws.split(key, count)
 
 
