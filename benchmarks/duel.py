@@ -13,12 +13,15 @@ from . import resident
 
 LOOP, LOOP_NUMBERS = 4, 2e7  # generations in one compiled loop; numbers of a population, at most
 ROUNDS = 2, 200
+COMPILED = 3  # times, each time anew
 COPIES = 8  # of the population that a side may hold
 
 
 def results(name: str, dims: int, pop_size: int, seconds: float) -> Iterator[dict[str, Any]]:
     """Records of the phases `generation`, `compile`, `loop` and `done`, or one of `skipped`."""
     import jax
+
+    from jaxgfo.clock import CompileClock
 
     from . import namesakes
 
@@ -28,19 +31,23 @@ def results(name: str, dims: int, pop_size: int, seconds: float) -> Iterator[dic
         yield facts | {"phase": "skipped", "reason": reason}
         return
     makers = {"jaxgfo": namesakes.ours, "evosax": namesakes.theirs}
-    jax.clear_caches()
-    # What this benchmark itself compiles is no side's: the generator, keys one by one, a start.
-    keys = [*jax.random.split(jax.random.key(2), 8)]
-    jax.block_until_ready((jax.random.normal(keys[0], (pop_size,)), jax.numpy.zeros(dims)))
-    sides, states, first = {}, {}, {}
-    for who, make in makers.items():  # evosax comes second: what both need is there already
-        begun = time.perf_counter()
-        sides[who] = make(pair, dims, pop_size)
-        states[who] = sides[who].begin()
-        for key in keys[:2]:
-            states[who] = sides[who].generation(key, states[who])
-        jax.block_until_ready(states[who])
-        first[who] = time.perf_counter() - begun
+    sides: dict[str, Any] = {}
+    states: dict[str, Any] = {}
+    compiling: dict[str, list[float]] = {who: [] for who in makers}
+    for _ in range(COMPILED):
+        jax.clear_caches()
+        # What this benchmark itself compiles is no side's: the generator, keys one by one, a start.
+        keys = [*jax.random.split(jax.random.key(2), 8)]
+        jax.block_until_ready((jax.random.normal(keys[0], (pop_size,)), jax.numpy.zeros(dims)))
+        for who, make in makers.items():  # evosax comes second: what both need is there already
+            states.pop(who, None)
+            clock = CompileClock()
+            sides[who] = make(pair, dims, pop_size)
+            states[who] = sides[who].begin()
+            for key in keys[:2]:
+                states[who] = sides[who].generation(key, states[who])
+            jax.block_until_ready(states[who])
+            compiling[who].append(clock.seconds)
     block = _generations(pair, dims, pop_size)
 
     def call(who: str) -> Callable[[], None]:
@@ -54,10 +61,7 @@ def results(name: str, dims: int, pop_size: int, seconds: float) -> Iterator[dic
     times = _race({who: call(who) for who in sides}, seconds)
     times = {who: [t / block for t in took] for who, took in times.items()}
     yield facts | {"phase": "generation", **_compared(times)}
-    steady = {who: statistics.median(took) for who, took in times.items()}
-    # What comes before the third generation, less two generations that are compiled.
-    waits = {who: [max(first[who] - 2 * steady[who], 1e-3)] for who in sides}
-    yield facts | {"phase": "compile", **_compared(waits)}
+    yield facts | {"phase": "compile", **_compared(compiling)}
     if dims * pop_size <= LOOP_NUMBERS:
         yield facts | {"phase": "loop", **_loops(sides, states, keys, block, seconds)}
     yield facts | {"phase": "done"}

@@ -2,10 +2,10 @@
 
 Above 1 ours is the lower. Both sides run in one process in turn, with the same hyperparameters and
 without a fitness function; a cell is the median of the rounds and their range. `loop`: generations
-inside one jit. `compile`: what comes before the third generation, less two that are compiled.
-`memory`: what two generations add to a process. openes draws its members from keys: here they are
-made as evosax's are, `seeded` are those that no one makes, `signs` are +1 or -1 instead of normal
-numbers, which evosax does not have.
+inside one jit. `compile`: seconds of tracing, lowering and compiling in the first two generations,
+as JAX reports them, three times anew. `memory`: what two generations add to a process. openes draws
+its members from keys: here they are made as evosax's are, `seeded` are those that no one makes,
+`signs` are +1 or -1 instead of normal numbers, which evosax does not have.
 """
 
 from ..ask_tell import PHASES
