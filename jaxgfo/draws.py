@@ -9,6 +9,7 @@ Reference: Salmon, Moraes, Dror & Shaw (2011), "Parallel random numbers: as easy
 doi:10.1145/2063384.2063405.
 """
 
+import functools
 import math
 from typing import Any, cast
 
@@ -27,23 +28,21 @@ def split(key: Array, count: int = 2) -> Array:
     """As many independent keys."""
     if not _written_out(key, (count,), jnp.uint32):
         return jax.random.split(key, count)
-    return _key(key, lax.broadcast_in_dim(_counts((count,)), (count, 2), (0,)))
+    return _split(key, count)
 
 
 def fold_in(key: Array, number: Any) -> Array:
     """The key that belongs to this number, an integer of 32 bits."""
     if not _written_out(key, (), jnp.uint32):
         return jax.random.fold_in(key, number)
-    return _key(key, jnp.broadcast_to(jnp.asarray(number).astype(jnp.uint32), (2,)))
+    return _fold_in(key, jnp.asarray(number).astype(jnp.uint32))
 
 
 def bits(key: Array, shape: tuple[int, ...], dtype: Any = jnp.uint32) -> UInt[Array, "..."]:
     """Random words of 8, 16 or 32 bits."""
     if not _written_out(key, shape, dtype):
         return jax.random.bits(key, shape, dtype)
-    first, second = _words(key, _counts(shape))
-    words = first ^ second
-    return (_apart(key, words) if math.prod(shape) <= FEW else words).astype(dtype)
+    return _bits(key, shape).astype(dtype)
 
 
 def uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, "..."]:
@@ -84,6 +83,24 @@ def integers(key: Array, shape: tuple[int, ...], count: int | Array) -> Int[Arra
     if isinstance(count, int) and count > 2**20:
         return jax.random.randint(key, shape, 0, count, jnp.int32)
     return (bits(key, shape) % jnp.asarray(count).astype(jnp.uint32)).astype(jnp.int32)
+
+
+# Each a program of its own where nothing else is compiled around it, as in `jax.random`.
+@functools.partial(jax.jit, static_argnums=1)
+def _split(key: Array, count: int) -> Array:
+    return _key(key, lax.broadcast_in_dim(_counts((count,)), (count, 2), (0,)))
+
+
+@jax.jit
+def _fold_in(key: Array, number: Array) -> Array:
+    return _key(key, jnp.broadcast_to(number, (2,)))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _bits(key: Array, shape: tuple[int, ...]) -> Array:
+    first, second = _words(key, _counts(shape))
+    words = first ^ second
+    return _apart(key, words) if math.prod(shape) <= FEW else words
 
 
 def _data(key: Array) -> Array:
@@ -139,7 +156,6 @@ def _fraction(words: UInt[Array, "..."]) -> Float[Array, "..."]:
     return lax.bitcast_convert_type((words >> 9) | jnp.uint32(0x3F800000), jnp.float32) - 1
 
 
-@jax.jit
 def _threefry2x32(a: Array, b: Array, x: Array, y: Array) -> tuple[Array, Array]:
     """Twenty rounds on the counter (x, y) with the key (a, b)."""
     keys = (a, b, a ^ b ^ jnp.uint32(PARITY))
