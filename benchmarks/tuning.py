@@ -223,10 +223,8 @@ def _adam(search: Adam, space: Any, objective: Any, batch: Any, steps: int):
         z = after
         if number in [steps // share for share in SHARES]:
             if changes:
-                best, lowest = (
-                    z,
-                    float(objective(space.decode(z), batches.final(batch, None, number - 1))),
-                )
+                best, whole = z, batches.final(batch, None, number - 1)
+                lowest = float(objective(space.decode(z), whole))
             yield number, space.decode(best), lowest
 
 
